@@ -1,0 +1,293 @@
+"""What the stages hand on to each other: plain facts, no tensors, no behaviour.
+
+    RunRef > CheckpointRef > LayerRef      where things are
+    FlipCounts, FlipRecord                 one layer, one transition, one quantizer
+    Spectrum, RankRecord                   one matrix at one step
+    TrendPoint, Alert                      one metric of one matrix over the run
+    SkippedLayer                           what was left out, and why
+
+Field names are the column names of the tables (``altgrad_inspect.tables.schema``),
+which also says what each of them means.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Status(StrEnum):
+    """How much of a row can be relied on."""
+
+    OK = "ok"  #: Every number stands.
+    UNDEFINED = "undefined"  #: The definition has no value here, e.g. a zero matrix.
+    SKIPPED = "skipped"  #: Left out on purpose.
+    FAILED = "failed"  #: We could not do it: a read error, no memory.
+
+
+class Severity(StrEnum):
+    """How urgent an alert is; ``rank`` orders them."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for info, 1 for warning, 2 for critical."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRef:
+    """Where the bytes of one layer of one checkpoint are.
+
+    Attributes:
+        name: The layer's name with wrapper parts (``module.``, ``_orig_mod.``) removed.
+        stored_name: The name as it stands in the file.
+        dtype: The dtype as safetensors spells it, e.g. ``"BF16"``.
+        shape: The logical shape.
+        path: The file.
+        offset: Absolute position of the first byte in the file.
+        num_bytes: How many bytes the layer takes.
+    """
+
+    name: str
+    stored_name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    offset: int
+    num_bytes: int
+
+    @property
+    def num_weights(self) -> int:
+        """Number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRef:
+    """One checkpoint as discovered: nothing but its directory entry was read.
+
+    Attributes:
+        step: Training step; within one run it is unique.
+        stage: Training stage for layouts that restart steps, else 0; orders before step.
+        path: The directory or file that is the checkpoint.
+        layout: The layout that recognised it, e.g. ``"trainer"``.
+        files: The safetensors files that hold its layers, in a stable order.
+        layer_files: From an index file: layer -> its file; empty where there is no index.
+        status: ``ok``, or ``skipped`` for an incomplete one.
+        reason: Why it is skipped, else None.
+    """
+
+    step: int
+    stage: int = 0
+    path: Path
+    layout: str
+    files: tuple[Path, ...]
+    layer_files: Mapping[str, str] = field(default_factory=dict)
+    status: Status = Status.OK
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRef:
+    """An ordered run.
+
+    Attributes:
+        path: What the user named, as text, for messages and reports.
+        checkpoints: Complete checkpoints in order; (stage, step) is strictly increasing.
+        skipped: Incomplete checkpoints, which are named and left out.
+        notes: One sentence each about how the run was read, for stderr.
+        losses: (step, training loss), ascending, from the run's own log; empty if there is none.
+    """
+
+    path: str
+    checkpoints: tuple[CheckpointRef, ...]
+    skipped: tuple[CheckpointRef, ...] = ()
+    notes: tuple[str, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRecord:
+    """One row of ``checkpoints.parquet``."""
+
+    step: int
+    path: str
+    layout: str
+    scheme: str | None
+    num_layers: int | None
+    num_weights: int | None
+    size_bytes: int | None
+    fingerprint: str | None
+    loss: float | None
+    status: Status = Status.OK
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipCounts:
+    """What changed in one layer from an earlier checkpoint to a later one, on one quantizer."""
+
+    num_weights: int
+    num_updated: int
+    num_flipped: int
+    num_recoded: int
+    num_scales: int
+    num_scales_changed: int
+    scale_ratio_max: float | None
+    num_expected_flips: float | None
+    num_up: int
+    num_down: int
+    num_sign_flipped: int
+    num_to_zero: int
+    num_from_zero: int
+    num_reverted: int | None
+    num_saturated: int
+    num_underflowed: int
+    num_nonfinite: int
+    code_step_mean: float | None
+    code_step_max: int | None
+    code_step_histogram: tuple[int, ...]
+    update_norm: float | None
+    relative_update: float | None
+    update_mean_abs: float | None
+
+    @property
+    def flip_fraction(self) -> float | None:
+        """Flipped over all, in [0, 1]; None for an empty layer."""
+        return self.num_flipped / self.num_weights if self.num_weights else None
+
+    @property
+    def num_stalled(self) -> int:
+        """Updated elements that kept their code."""
+        return self.num_updated - self.num_flipped
+
+    @property
+    def stall_fraction(self) -> float | None:
+        """Stalled over updated, in [0, 1]; None when nothing was updated."""
+        return self.num_stalled / self.num_updated if self.num_updated else None
+
+    @property
+    def recode_fraction(self) -> float | None:
+        """Recoded over all, in [0, 1]; None for an empty layer."""
+        return self.num_recoded / self.num_weights if self.num_weights else None
+
+    @property
+    def flip_excess(self) -> float | None:
+        """Flips over the flips that uniform positions would give; None below 30 expected."""
+        if self.num_expected_flips is None or self.num_expected_flips < MIN_EXPECTED_FLIPS:
+            return None
+        return self.num_flipped / self.num_expected_flips
+
+
+MIN_EXPECTED_FLIPS = 30.0
+"""Below this many expected flips the ratio is noise, so ``flip_excess`` is null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipRecord:
+    """One row of ``flips.parquet``."""
+
+    layer: str
+    quantizer: str
+    step_from: int
+    step_to: int
+    counts: FlipCounts | None = None
+    status: Status = Status.OK
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """What the singular values s1 >= ... >= sn >= 0 of one matrix say.
+
+    ``outlier_share`` needs the weights too and ``frobenius_norm`` is taken from them.
+    """
+
+    stable_rank: float
+    effective_rank: float
+    spectral_norm: float
+    frobenius_norm: float
+    nuclear_norm: float
+    numerical_rank: int | None
+    participation_ratio: float
+    outlier_share: float
+    method: str
+    stable_rank_error: float
+    effective_rank_error: float
+    singular_values: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRecord:
+    """One row of ``ranks.parquet``; ``rows`` and ``cols`` are those of the matrix."""
+
+    layer: str
+    matrix: int
+    subject: str
+    step: int
+    rows: int
+    cols: int
+    spectrum: Spectrum | None = None
+    status: Status = Status.OK
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedLayer:
+    """One row of ``skipped.parquet``: nothing is dropped without one."""
+
+    layer: str
+    shape: tuple[int, ...]
+    dtype: str
+    reason: str
+
+
+class TrendState(StrEnum):
+    """Where a smoothed series stands at one step."""
+
+    WARMUP = "warmup"
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    INSUFFICIENT = "insufficient"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendPoint:
+    """One row of ``trends.parquet``: one metric of one matrix at one step."""
+
+    layer: str
+    matrix: int
+    metric: str
+    step: int
+    value: float | None
+    ema: float | None
+    baseline: float | None
+    drop_fraction: float | None
+    threshold: float
+    state: TrendState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One row of ``alerts.parquet``: a rule, how severe, and its evidence."""
+
+    fingerprint: str
+    rule: str
+    severity: Severity
+    layer: str
+    matrix: int
+    metric: str
+    step_onset: int
+    step_detected: int
+    value: float | None
+    baseline: float | None
+    drop_fraction: float | None
+    message: str

@@ -1,0 +1,129 @@
+"""Every setting, its default and its range, in one place.
+
+A setting is a field of one of the frozen classes below. Ranges are checked when an
+object is made, so a wrong value is a ConfigError at the door and not a wrong row later.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from altgrad_inspect.errors import ConfigError
+
+DEFAULT_CRITICAL_LAYERS: Final = ("lm_head", "c_proj", "o_proj", "down_proj", "output.dense")
+"""Layers that lose rank first when a run goes wrong; they get half of the threshold."""
+
+DEFAULT_QUANTIZER: Final = "e4m3:tensor:amax"
+"""What ``--quant auto`` means for checkpoints that are not quantized."""
+
+
+def _require(condition: bool, setting: str, value: object, expected: str) -> None:  # noqa: FBT001
+    if not condition:
+        msg = f"{setting}: {value!r} is out of range, expected {expected}"
+        raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionSettings:
+    """Which checkpoints and layers are looked at.
+
+    Attributes:
+        layers: Patterns of the layers to look at; all layers if empty. A pattern is a
+            substring, a glob if it has any of ``*?[``, or a regular expression after ``re:``.
+        exclude: Patterns of layers to leave out; they win over ``layers``.
+        steps: ``FIRST:LAST:STRIDE``, each part optional, both ends included; the stride
+            counts checkpoints from the first one kept.
+        last: Only the last N checkpoints, at least 1; all if None.
+    """
+
+    layers: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    steps: str | None = None
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.last is None or self.last >= 1, "last", self.last, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipSettings:
+    """How weights are quantized for counting flips.
+
+    Attributes:
+        quantizers: Specifications ``ELEMENT[:GRANULARITY[:SCALE]]``, or ``auto``.
+    """
+
+    quantizers: tuple[str, ...] = ("auto",)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.quantizers), "quant", self.quantizers, "at least one quantizer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSettings:
+    """How ranks are computed.
+
+    Attributes:
+        spectra: Keep the singular values in the table.
+    """
+
+    spectra: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendSettings:
+    """How series are smoothed and when they raise an alert.
+
+    Attributes:
+        alpha: EMA weight of the newest value, in (0, 1].
+        half_life_steps: If given, the EMA forgets half in that many training steps and
+            follows uneven spacing; it then replaces ``alpha``. Above 0.
+        warmup_checkpoints: Checkpoints before alerts are possible, at least 1.
+        warmup_fraction: The warm-up also lasts this fraction of the steps seen, in [0, 1).
+        rank_drop_threshold: Drop of the EMA below its baseline that raises ``rank-drop``,
+            in (0, 1).
+        critical_layers: Layer patterns that get half of the threshold.
+    """
+
+    alpha: float = 0.3
+    half_life_steps: float | None = None
+    warmup_checkpoints: int = 3
+    warmup_fraction: float = 0.1
+    rank_drop_threshold: float = 0.3
+    critical_layers: tuple[str, ...] = DEFAULT_CRITICAL_LAYERS
+
+    def __post_init__(self) -> None:
+        _require(0 < self.alpha <= 1, "alpha", self.alpha, "above 0 and at most 1")
+        half_life = self.half_life_steps
+        _require(half_life is None or half_life > 0, "half_life", half_life, "above 0")
+        _require(self.warmup_checkpoints >= 1, "warmup", self.warmup_checkpoints, "at least 1")
+        _require(
+            0 <= self.warmup_fraction < 1, "warmup_fraction", self.warmup_fraction, "in [0, 1)"
+        )
+        threshold = self.rank_drop_threshold
+        _require(0 < threshold < 1, "threshold", threshold, "between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Where and how wide the work runs; never changes a number.
+
+    Attributes:
+        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        jobs: Worker threads, at least 1; None means one a core.
+    """
+
+    device: str = "auto"
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.jobs is None or self.jobs >= 1, "jobs", self.jobs, "at least 1")
+        known = self.device in {"auto", "cpu", "cuda"} or (
+            self.device.startswith("cuda:") and self.device[5:].isdigit()
+        )
+        _require(known, "device", self.device, "auto, cpu, cuda or cuda:N")
+
+    @property
+    def num_workers(self) -> int:
+        """Worker threads to use; the cores this process may run on if not set."""
+        return self.jobs or len(os.sched_getaffinity(0))

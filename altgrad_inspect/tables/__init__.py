@@ -1,0 +1,1 @@
+"""Tables: records to Parquet and back. Never imports torch."""
