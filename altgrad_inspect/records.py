@@ -1,10 +1,10 @@
 """What the stages hand on to each other: plain facts, no tensors, no behaviour.
 
-    RunRef > CheckpointRef > LayerRef      where things are
-    FlipCounts, FlipRecord                 one layer, one transition, one quantizer
-    Spectrum, RankRecord                   one matrix at one step
-    TrendPoint, Alert                      one metric of one matrix over the run
-    SkippedLayer                           what was left out, and why
+    RunRef > CheckpointRef > LayerRef > FileRef   where things are
+    FlipCounts, FlipRecord                        one layer, one transition, one quantizer
+    Spectrum, RankRecord                          one matrix at one step
+    TrendPoint, Alert                             one metric of one matrix over the run
+    SkippedLayer                                  what was left out, and why
 
 Field names are the column names of the tables (``altgrad_inspect.tables.schema``),
 which also says what each of them means.
@@ -39,6 +39,16 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A file as it stood when its header was read; any later difference means it changed."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRef:
     """Where the bytes of one layer of one checkpoint are.
 
@@ -47,7 +57,7 @@ class LayerRef:
         stored_name: The name as it stands in the file.
         dtype: The dtype as safetensors spells it, e.g. ``"BF16"``.
         shape: The logical shape.
-        path: The file.
+        file: The file that holds it.
         offset: Absolute position of the first byte in the file.
         num_bytes: How many bytes the layer takes.
     """
@@ -56,7 +66,7 @@ class LayerRef:
     stored_name: str
     dtype: str
     shape: tuple[int, ...]
-    path: Path
+    file: FileRef
     offset: int
     num_bytes: int
 

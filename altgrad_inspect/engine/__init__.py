@@ -1,0 +1,1 @@
+"""The engine: who computes what, where and in which order."""
