@@ -259,6 +259,19 @@ class SkippedLayer:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRecord:
+    """One row of the layer listing: a layer over the whole run."""
+
+    layer: str
+    dtype: str
+    shape: tuple[int, ...]
+    num_weights: int
+    num_checkpoints: int
+    step_first: int
+    step_last: int
+
+
 class TrendState(StrEnum):
     """Where a smoothed series stands at one step."""
 

@@ -268,6 +268,23 @@ CHECKPOINTS: Final = TableSchema(
     ),
 )
 
+LAYERS: Final = TableSchema(
+    name="layers",
+    sort_keys=("layer",),
+    arrow=pa.schema(
+        [
+            _column("layer", _TEXT, "", "name of the layer"),
+            _column("dtype", _TEXT, "", "dtypes as safetensors spells them"),
+            _column("shape", pa.list_(_INT), "weights", "shape in the first checkpoint with it"),
+            _column("num_weights", _INT, "weights", "elements in that checkpoint"),
+            _column("num_checkpoints", _INT, "checkpoints", "checkpoints that hold it"),
+            _column("step_first", _INT, "steps", "first step that holds it"),
+            _column("step_last", _INT, "steps", "last step that holds it"),
+        ]
+    ),
+)
+"""What ``ls`` shows of the layers; not written to disk."""
+
 TABLES: Final[Mapping[str, TableSchema]] = MappingProxyType(
-    {table.name: table for table in (FLIPS, RANKS, TRENDS, ALERTS, SKIPPED, CHECKPOINTS)}
+    {table.name: table for table in (FLIPS, RANKS, TRENDS, ALERTS, SKIPPED, CHECKPOINTS, LAYERS)}
 )
