@@ -235,6 +235,13 @@ class Spectrum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undefined:
+    """A definition has no value here; ``reason`` says why, for a row with status undefined."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
     """One row of ``ranks.parquet``; ``rows`` and ``cols`` are those of the matrix."""
 
