@@ -1,0 +1,1 @@
+"""Values to codes: quantizer specifications, scales, and encoding on tensors."""

@@ -1,0 +1,175 @@
+"""Rounding tensors onto a format: values to ordinals and back, exactly.
+
+An *ordinal* is a code as a signed integer in the order of the values (see
+``altgrad_inspect.formats``), so that comparing, subtracting and testing for zero mean
+what they say. NaN has the one ordinal `nan_ordinal`, outside of every format's range, in
+formats without a NaN too: a weight that is no number gets no plausible code.
+
+The scalar definition is ``FloatFormat.ordinal``; the tests hold every code and every
+midpoint of every format of up to 16 bits against it.
+"""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from altgrad_inspect.formats import ElementFormat, FloatFormat, IntFormat
+
+_NATIVE_CASTS = {
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e5m2": torch.float8_e5m2,
+}
+_FLOAT32_BIAS = 127
+_FLOAT32_MAX = torch.finfo(torch.float32).max
+_FLOAT32_MANTISSA_BITS = 23
+_FLOAT64_BIAS = 1023
+_FLOAT64_MANTISSA_BITS = 52
+
+
+def ordinal_dtype(fmt: ElementFormat) -> torch.dtype:
+    """The integer dtype that holds the ordinals of ``fmt``: int8 up to 8 bits, else int16."""
+    return torch.int8 if fmt.bits <= 8 else torch.int16
+
+
+def nan_ordinal(fmt: ElementFormat) -> int:
+    """The ordinal that stands for NaN: the one integer that no value uses."""
+    return torch.iinfo(ordinal_dtype(fmt)).min
+
+
+def encode_ordinals(
+    scaled: Float[Tensor, "*shape"], fmt: ElementFormat
+) -> Integer[Tensor, "*shape"]:
+    """Round ``scaled`` (weights over their scale) onto ``fmt``.
+
+    Nearest, ties to the even code, saturating at the largest value; infinities saturate.
+
+    Args:
+        scaled: float32, any shape and device.
+        fmt: The format.
+
+    Returns:
+        Ordinals in [-code_of_max, code_of_max], or `nan_ordinal`; int8 or int16.
+    """
+    if isinstance(fmt, IntFormat):
+        ordinals = _round_to_integers(scaled, fmt)
+    elif fmt.name in _NATIVE_CASTS:
+        ordinals = _cast(scaled, fmt)
+    elif fmt.exponent_bits <= 8:
+        ordinals = _round_in_float32(scaled, fmt)
+    else:
+        ordinals = _round_in_float64(scaled, fmt)
+    return ordinals.masked_fill_(torch.isnan(scaled), nan_ordinal(fmt))
+
+
+def _round_to_integers(
+    scaled: Float[Tensor, "*shape"], fmt: IntFormat
+) -> Integer[Tensor, "*shape"]:
+    rounded = torch.nan_to_num(scaled, nan=0.0, posinf=fmt.max, neginf=-fmt.max).round_()
+    return rounded.clamp_(-fmt.max, fmt.max).to(ordinal_dtype(fmt))
+
+
+def _cast(scaled: Float[Tensor, "*shape"], fmt: FloatFormat) -> Integer[Tensor, "*shape"]:
+    # Clamped first, so that the result never depends on the cast's own overflow rule.
+    codes = scaled.clamp(-fmt.max, fmt.max).to(_NATIVE_CASTS[fmt.name]).view(torch.int8)
+    sign = codes >> 7  # -1 or 0
+    return ((codes & 0x7F) ^ sign) - sign
+
+
+def _round_in_float32(
+    scaled: Float[Tensor, "*shape"], fmt: FloatFormat
+) -> Integer[Tensor, "*shape"]:
+    """Round by integer arithmetic on the bits of float32; for up to 8 exponent bits.
+
+    Normal values: shift the mantissa out, adding half an ulp and the parity of the *code*
+    (rebias first: with M = 0 the parity of the mantissa is no longer that of the code).
+    Below the smallest normal value: adding 2**(24 - bias - M), whose ulp is the spacing of
+    the subnormals, lets the adder round.
+    """
+    magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX))
+    shift = _FLOAT32_MANTISSA_BITS - fmt.mantissa_bits
+    rebiased = magnitude.view(torch.int32) - (
+        (_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS
+    )
+    odd = (rebiased >> shift) & 1
+    codes = (rebiased + odd + ((1 << (shift - 1)) - 1)) >> shift
+    magic = torch.tensor(
+        2.0 ** (24 - fmt.bias - fmt.mantissa_bits), dtype=torch.float32, device=scaled.device
+    )
+    subnormal = (magnitude + magic).view(torch.int32) - magic.view(torch.int32)
+    if fmt.exponent_bits == 0:
+        codes = subnormal
+    else:
+        codes = torch.where(magnitude < 2.0 ** (1 - fmt.bias), subnormal, codes)
+    if fmt.max > _FLOAT32_MAX:  # then the clamp let infinities through
+        codes = torch.where(torch.isinf(scaled), fmt.code_of_max, codes)
+    return _signed(codes, scaled, fmt)
+
+
+def _round_in_float64(
+    scaled: Float[Tensor, "*shape"], fmt: FloatFormat
+) -> Integer[Tensor, "*shape"]:
+    """Round by integer arithmetic on the bits of float64; for 9 and more exponent bits.
+
+    Every float32 but zero is a normal number of such a format, so there is no subnormal
+    case; rebiasing comes last, since it could overflow, and keeps parity as both biases
+    are odd.
+    """
+    magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX)).double()
+    shift = _FLOAT64_MANTISSA_BITS - fmt.mantissa_bits
+    bits = magnitude.view(torch.int64)
+    codes = (bits + ((bits >> shift) & 1) + ((1 << (shift - 1)) - 1)) >> shift
+    codes += (fmt.bias - _FLOAT64_BIAS) << fmt.mantissa_bits
+    codes = torch.where(magnitude == 0, 0, codes)
+    codes = torch.where(torch.isinf(scaled), fmt.code_of_max, codes)
+    return _signed(codes, scaled, fmt)
+
+
+def _signed(
+    codes: Integer[Tensor, "*shape"], scaled: Float[Tensor, "*shape"], fmt: FloatFormat
+) -> Integer[Tensor, "*shape"]:
+    return torch.where(scaled < 0, -codes, codes).to(ordinal_dtype(fmt))
+
+
+def decode_ordinals(
+    ordinals: Integer[Tensor, "*shape"], fmt: ElementFormat
+) -> Float[Tensor, "*shape"]:
+    """Return the values at ``ordinals`` in float64, exactly; `nan_ordinal` gives NaN."""
+    lowest = nan_ordinal(fmt)
+    values = torch.full((1 - 2 * lowest,), torch.nan, dtype=torch.float64)
+    for ordinal in range(fmt.code_of_max + 1):
+        values[ordinal - lowest] = fmt.value_of(ordinal)
+        values[-ordinal - lowest] = -fmt.value_of(ordinal) if ordinal else 0.0
+    return values.to(ordinals.device)[ordinals.long() - lowest]
+
+
+def measure_ulps(
+    scaled: Float[Tensor, "*shape"], fmt: ElementFormat
+) -> Float[Tensor, "*shape"]:
+    """Distance between neighbouring values of ``fmt`` at ``scaled``, in units of the scale.
+
+    2**(exponent - M) with the subnormals' spacing as the floor and that of the largest
+    value as the ceiling; 1 for integers. float64; NaN stays NaN.
+    """
+    magnitude = scaled.abs().double()
+    if isinstance(fmt, IntFormat):
+        return torch.where(torch.isnan(magnitude), magnitude, 1.0)
+    magnitude = magnitude.clamp_(max=min(fmt.max, torch.finfo(torch.float64).max))
+    exponents = torch.frexp(magnitude).exponent - 1
+    floor = max(1 - fmt.bias, -1000)  # float32 values never come near it
+    exponents = torch.where(magnitude == 0, floor, exponents).clamp_(min=floor)
+    ulps = torch.ldexp(torch.ones_like(magnitude), exponents - fmt.mantissa_bits)
+    return torch.where(torch.isnan(magnitude), magnitude, ulps)
+
+
+def clips(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Tensor:
+    """Where rounding onto an endless continuation of ``fmt`` would leave its range.
+
+    A value a rounding error above the largest one is not clipped, it is merely rounded;
+    infinities are clipped, NaN is not. Bool, shape of ``scaled``.
+    """
+    if fmt.max > _FLOAT32_MAX:
+        return torch.isinf(scaled)
+    limit = fmt.max + fmt.ulp(fmt.max) / 2
+    magnitude = scaled.abs()
+    tie_rounds_away = fmt.code_of_max % 2 == 1
+    return magnitude >= limit if tie_rounds_away else magnitude > limit
