@@ -187,7 +187,10 @@ RANKS: Final = TableSchema(
             _column("stable_rank_error", _REAL, "relative", "bound on the relative error"),
             _column("effective_rank_error", _REAL, "relative", "bound on the relative error"),
             _column(
-                "singular_values", pa.list_(pa.float32()), "weight", "descending, with --spectra"
+                "singular_values",
+                pa.list_(pa.float32()),
+                "weight",
+                "descending, with --spectra; null if one is beyond float32",
             ),
             *_STATUS,
         ]
@@ -205,9 +208,7 @@ TRENDS: Final = TableSchema(
             _column("step", _INT, "steps", "step of the checkpoint"),
             _column("value", _REAL, "of the metric", "the value itself; null if undefined"),
             _column("ema", _REAL, "of the metric", "exponential moving average"),
-            _column(
-                "baseline", _REAL, "of the metric", "median of the later half of the warm-up"
-            ),
+            _column("baseline", _REAL, "of the metric", "median of the later half of the warm-up"),
             _column("drop_fraction", _REAL, "fraction", "(baseline - ema) / baseline"),
             _column("threshold", _REAL, "fraction", "drop_fraction above which it is a warning"),
             _column("state", _TEXT, "", "warmup, ok, warning, critical or insufficient"),
@@ -238,7 +239,7 @@ ALERTS: Final = TableSchema(
 
 SKIPPED: Final = TableSchema(
     name="skipped",
-    sort_keys=("layer", "reason"),
+    sort_keys=("layer", "reason", "dtype", "shape"),
     arrow=pa.schema(
         [
             _column("layer", _TEXT, "", "name of the layer"),
