@@ -1,0 +1,1 @@
+"""Bytes to tensors: runs, their checkpoints, and the layers in them."""
