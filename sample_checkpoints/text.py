@@ -11,11 +11,28 @@ from typing import Final
 UNKNOWN: Final = 0
 """The token of every character that the text does not use; it never occurs in the text."""
 
-_NAMES: Final = ("ada", "ben", "cleo", "dov", "esme", "finn", "gus", "hanna", "ivo", "june")
-_NOUNS: Final = ("owl", "fox", "hen", "cat", "boat", "lamp", "drum", "kite", "jug", "plum", "quill")
-_ADJECTIVES: Final = ("red", "old", "tiny", "quick", "brave", "grey", "warm", "dizzy", "vexed")
-_VERBS: Final = ("see", "find", "want", "hold", "like", "keep", "borrow", "show")
-_PLACES: Final = ("by the river", "under the bridge", "at the mill", "in the garden", "on the hill")
+_NAMES: Final = (
+    *("ada", "ben", "cleo", "dov", "esme", "finn", "gus", "hanna", "ivo", "june", "kofi", "lena"),
+    *("milo", "nora", "otis", "petra", "quinn", "rosa", "sven", "tilda", "uma", "viktor", "wren"),
+)
+_NOUNS: Final = (
+    *("owl", "fox", "hen", "cat", "boat", "lamp", "drum", "kite", "jug", "plum", "quill", "apple"),
+    *("basket", "candle", "door", "engine", "feather", "garden", "hammer", "island", "jacket"),
+    *("kettle", "ladder", "mirror", "needle", "orchard", "pencil", "ribbon", "saddle", "tunnel"),
+    *("umbrella", "violin", "window", "wheel", "blanket", "compass", "dragon", "anchor", "bell"),
+)
+_ADJECTIVES: Final = (
+    *("red", "old", "tiny", "quick", "brave", "grey", "warm", "dizzy", "vexed", "amber", "broken"),
+    *("clever", "distant", "empty", "frozen", "gentle", "hollow", "jolly", "lucky", "narrow"),
+)
+_VERBS: Final = (
+    *("see", "find", "want", "hold", "like", "keep", "borrow", "show", "paint", "draw", "follow"),
+    *("mend", "sell", "count", "hide", "clean", "lift", "trade"),
+)
+_PLACES: Final = (
+    *("by the river", "under the bridge", "at the mill", "in the garden", "on the hill"),
+    *("behind the station", "near the old harbour", "along the wall", "inside the tower"),
+)
 
 
 def _things(rng: random.Random) -> str:
@@ -38,7 +55,7 @@ def _pair(rng: random.Random) -> str:
 
 
 def _sum(rng: random.Random) -> str:
-    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    a, b = rng.randint(0, 49), rng.randint(0, 49)
     return f"{a}+{b}={a + b}."
 
 
