@@ -109,6 +109,9 @@ class FlipMeter:
         shape: Shape of the layer.
         values_known: False for stored codes whose scales are not at hand: then codes can
             be compared, but every number in units of the weights is None.
+
+    Attributes:
+        problem: For its owner: why the last call did not come to its end, else None.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class FlipMeter:
             num_matrices, rows, cols = 1, 1, torch.Size(shape).numel()
         else:
             num_matrices, rows, cols = plan.num_matrices, plan.rows, plan.cols
+        self.problem: str | None = None
         self._quantizer = quantizer
         self._view: View = view_for(quantizer, num_matrices=num_matrices, rows=rows, cols=cols)
         self._values_known = values_known

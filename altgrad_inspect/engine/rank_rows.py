@@ -1,0 +1,90 @@
+"""The ranks rows of one layer: one a matrix and checkpoint."""
+
+from torch import Tensor
+
+from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
+from altgrad_inspect.metrics.matrices import (
+    MatrixPlan,
+    matrices,
+    matrix_shapes,
+    weightless_reason,
+)
+from altgrad_inspect.metrics.spectrum import measure_spectrum
+from altgrad_inspect.records import (
+    RankRecord,
+    SkippedLayer,
+    Spectrum,
+    Status,
+    Undefined,
+)
+
+Outcome = Spectrum | Undefined | str
+"""What came of one matrix; text says why we could not do it."""
+
+
+class RankRows:
+    """Turns a layer's sightings into ranks rows."""
+
+    def __init__(self, layer: str, *, spectra: bool) -> None:
+        self.rows: list[RankRecord] = []
+        self._layer = layer
+        self._spectra = spectra
+        self._skips = SkipList(layer)
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def skipped(self) -> tuple[SkippedLayer, ...]:
+        """Why the layer has no rows, where it has none."""
+        return self._skips.rows
+
+    def see(self, previous: Sighting | None, current: Sighting) -> None:
+        """Measure the matrices of ``current``; ``previous`` is the checkpoint before."""
+        ref = current.ref
+        if ref is None:
+            self._outcomes = []
+            return
+        weightless = None if current.weights is None else weightless_reason(current.weights.dtype)
+        plan = matrix_shapes(ref.shape)
+        if weightless or isinstance(plan, str):
+            self._skips.add(ref, f"ranks: {weightless or plan}")
+            self._outcomes = []
+            return
+        self._outcomes = self._measure(plan, previous, current)
+        for index, outcome in enumerate(self._outcomes):
+            self.rows.append(self._row(plan, current.step, index, outcome))
+
+    def _measure(
+        self, plan: MatrixPlan, previous: Sighting | None, current: Sighting
+    ) -> list[Outcome]:
+        if current.weights is None:
+            return [current.problem or "not read"] * plan.num_matrices
+        if previous and self._outcomes and current.same_bits_as(previous):
+            return self._outcomes  # bit-identical: the same numbers, without the work
+        return [self._spectrum(matrix) for matrix in matrices(current.weights)]
+
+    def _spectrum(self, matrix: Tensor) -> Outcome:
+        try:
+            return measure_spectrum(matrix, keep_singular_values=self._spectra)
+        except (MemoryError, RuntimeError) as error:
+            return first_line(error)
+
+    def _row(self, plan: MatrixPlan, step: int, index: int, outcome: Outcome) -> RankRecord:
+        spectrum, status, reason = None, Status.OK, None
+        match outcome:
+            case Spectrum():
+                spectrum = outcome
+            case Undefined():
+                status, reason = Status.UNDEFINED, outcome.reason
+            case str():
+                status, reason = Status.FAILED, outcome
+        return RankRecord(
+            layer=self._layer,
+            matrix=index,
+            subject="weight",
+            step=step,
+            rows=plan.rows,
+            cols=plan.cols,
+            spectrum=spectrum,
+            status=status,
+            reason=reason,
+        )

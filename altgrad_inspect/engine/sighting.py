@@ -1,0 +1,70 @@
+"""A layer as seen at one checkpoint: there and read, there and unreadable, or missing."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from altgrad_inspect.errors import InspectError
+from altgrad_inspect.records import LayerRef, SkippedLayer
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One layer at one checkpoint.
+
+    Attributes:
+        step: Of the checkpoint.
+        ref: Where it is; None if the checkpoint lacks it.
+        weights: As stored; None if missing or unreadable. Valid until the reader's slot
+            is used again, that is for this checkpoint and the next.
+        problem: Why it could not be read, else None.
+    """
+
+    step: int
+    ref: LayerRef | None = None
+    weights: Tensor | None = None
+    problem: str | None = None
+
+    def same_bits_as(self, other: "Sighting") -> bool:
+        """Whether both were read and are bit-identical, in the same shape and dtype."""
+        mine, others = self.weights, other.weights
+        if mine is None or others is None:
+            return False
+        if mine.shape != others.shape or mine.dtype != others.dtype:
+            return False
+        return torch.equal(_as_bytes(mine), _as_bytes(others))
+
+
+def _as_bytes(weights: Tensor) -> Tensor:
+    return weights.reshape(-1).view(torch.uint8)
+
+
+class SkipList:
+    """The rows of ``skipped.parquet`` for one layer, each reason once."""
+
+    def __init__(self, layer: str) -> None:
+        self._layer = layer
+        self._rows: dict[tuple[str, tuple[int, ...], str], SkippedLayer] = {}
+
+    def add(self, ref: LayerRef, reason: str) -> None:
+        """Note that the layer, as it is at ``ref``, is left out for ``reason``."""
+        self._rows[reason, ref.shape, ref.dtype] = SkippedLayer(
+            layer=self._layer, shape=ref.shape, dtype=ref.dtype, reason=reason
+        )
+
+    @property
+    def rows(self) -> tuple[SkippedLayer, ...]:
+        """What was noted, in order."""
+        return tuple(self._rows.values())
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what went wrong, with its kind where we did not raise it."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ""
+    if isinstance(error, InspectError):
+        return text
+    if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:
+        return f"out of memory: {text or type(error).__name__}"
+    return f"{type(error).__name__}: {text}"
