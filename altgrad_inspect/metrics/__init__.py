@@ -1,0 +1,1 @@
+"""Metrics: pure functions from tensors to frozen records."""

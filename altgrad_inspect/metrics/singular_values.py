@@ -1,0 +1,199 @@
+"""All singular values of a matrix in float64, by the Gram matrix or by QR and SVD.
+
+`find_by_gram` is the fast way: accumulate W^T W in float64 without a float64 copy of W,
+then its eigenvalues. It cannot resolve values below about 2e-7 * s1.
+`find_by_svd` is the accurate way, two to five times slower: QR by blocks of rows, then SVD.
+
+Both look at W times a power of two, so that squares neither overflow nor underflow, along
+its longer side, so that the work grows with the cube of the shorter one only. Both return
+values with bounds on their errors (`altgrad_inspect.metrics.certificate`).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from altgrad_inspect.metrics.certificate import (
+    UNIT_ROUNDOFF,
+    eigensolver_error,
+    gram_value_errors,
+    summation_error,
+    svd_value_errors,
+)
+
+CPU_BLOCK_ROWS: Final = 512
+"""A block of so many rows in float64 stays in the cache while it is multiplied."""
+
+CUDA_BLOCK_ROWS: Final = 2048
+"""A GPU needs larger products than a cache would hold; the bound grows with them."""
+
+NUM_COLUMN_BLOCKS: Final = 4
+"""Blocks of columns above the diagonal only: 62.5 % of the products, in products large enough."""
+
+MAX_ONE_STEP_EXPONENT: Final = 1000
+"""2**1000 is a float64, and what is left of any exponent after it is one too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingularValues:
+    """Singular values of W * 2**exponent, with what is known about their rounding.
+
+    Attributes:
+        values: On the CPU in float64, descending; rows and columns of zeros add no value.
+        errors: Bounds on the error of each value.
+        squared_norm: Sum of the squares of the scaled weights, from the weights.
+        squared_norm_error: Bound on its relative error.
+    """
+
+    values: Float[Tensor, " n"]
+    errors: Float[Tensor, " n"]
+    squared_norm: float
+    squared_norm_error: float
+
+
+def find_by_gram(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> SingularValues | None:
+    """Return sqrt(eigenvalues of W^T W), or None if the eigensolver fails or contradicts itself.
+
+    The sums of the eigenvalues and of their squares must be the trace and the squared norm
+    of the Gram matrix: they are two independent ways to the same numbers, and cost nothing.
+    """
+    gram = _accumulate_gram(matrix, exponent=exponent)
+    diagonal = gram.diagonal()
+    live = diagonal > 0
+    if not bool(live.all()):
+        gram = gram[live][:, live]
+        diagonal = gram.diagonal()
+    num_columns = diagonal.numel()
+    eigenvalues = _find_eigenvalues(gram)
+    if eigenvalues is None:
+        return None
+    trace = float(diagonal.sum())
+    off_diagonal = float(torch.triu(gram, diagonal=1).square_().sum())
+    squares = float(diagonal.square().sum()) + 2 * off_diagonal
+    solver_error = eigensolver_error(float(eigenvalues[0]), num_columns=num_columns)
+    if not _agrees(eigenvalues, trace=trace, squares=squares, error=solver_error):
+        return None
+    num_additions = _count_additions(matrix)
+    values = eigenvalues.clamp(min=0).sqrt()
+    error = solver_error + summation_error(trace, num_additions=num_additions)
+    return SingularValues(
+        values=values,
+        errors=gram_value_errors(values, error),
+        squared_norm=trace,
+        squared_norm_error=(num_additions + num_columns) * UNIT_ROUNDOFF,
+    )
+
+
+def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> SingularValues:
+    """Return the singular values by orthogonal transformations alone.
+
+    Rows and columns of zeros are left out first, which changes no other value. Tall
+    matrices are reduced block by block to their triangle (sequential TSQR, Demmel et al.
+    2012, arXiv:0808.2664, section 4), so memory is that of two blocks.
+    """
+    nonzero = matrix != 0
+    dense = _select(_select(matrix, nonzero.any(1), dim=0), nonzero.any(0), dim=1)
+    tall = _orient_tall(dense)
+    num_rows, num_columns = tall.shape
+    block_rows = max(2 * num_columns, CPU_BLOCK_ROWS)
+    triangle = tall.new_empty((0, num_columns), dtype=torch.float64)
+    squared_norm, num_rows_left = 0.0, num_rows
+    for block in _scaled_blocks(tall, exponent=exponent, block_rows=block_rows):
+        squared_norm += float(block.square().sum())
+        stacked = torch.cat([triangle, block])
+        num_rows_left -= len(block)
+        last = num_rows_left == 0  # the SVD reduces the last block itself
+        triangle = stacked if last else torch.linalg.qr(stacked, mode="r").R
+    # The default on CUDA is Jacobi, which is slower and less accurate for small values.
+    driver = "gesvd" if triangle.is_cuda else None
+    values = torch.linalg.svdvals(triangle, driver=driver).cpu()
+    return SingularValues(
+        values=values,
+        errors=svd_value_errors(values, num_rows=num_rows, num_columns=num_columns),
+        squared_norm=squared_norm,
+        squared_norm_error=(num_rows + num_columns) * UNIT_ROUNDOFF,
+    )
+
+
+def _accumulate_gram(matrix: Tensor, *, exponent: int) -> Tensor:
+    """Return the upper triangle of the scaled Gram matrix of the shorter side, in float64."""
+    tall = _orient_tall(matrix)
+    num_columns = tall.shape[1]
+    gram = torch.zeros((num_columns, num_columns), dtype=torch.float64, device=matrix.device)
+    width = max(math.ceil(num_columns / NUM_COLUMN_BLOCKS), 64)
+    # Squares of narrower dtypes fit in float64 as they are, and n * n numbers are fewer.
+    scale_first = matrix.dtype == torch.float64
+    block_exponent = exponent if scale_first else 0
+    block_rows = _block_rows(matrix)
+    for block in _scaled_blocks(tall, exponent=block_exponent, block_rows=block_rows):
+        for start in range(0, num_columns, width):
+            stop = min(start + width, num_columns)
+            # Not addmm_: it may add row after row onto a large sum, which rounds far worse.
+            gram[start:stop, start:].add_(block[:, start:stop].mT @ block[:, start:])
+    return gram if scale_first else _scale_(gram, 2 * exponent)
+
+
+def _find_eigenvalues(gram: Tensor) -> Tensor | None:
+    """Return all eigenvalues, descending and on the CPU; None if LAPACK does not converge."""
+    try:
+        eigenvalues: Tensor = torch.linalg.eigvalsh(gram, UPLO="U")
+        return eigenvalues.flip(0).cpu()
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return None
+
+
+def _scaled_blocks(
+    tall: Tensor, *, exponent: int, block_rows: int
+) -> Iterator[Float[Tensor, "block n"]]:
+    """Yield blocks of rows in float64, times 2**exponent, in one buffer that is used again."""
+    num_rows, num_columns = tall.shape
+    size = min(block_rows, num_rows)
+    if tall.stride(0) >= tall.stride(1):
+        buffer = torch.empty((size, num_columns), dtype=torch.float64, device=tall.device)
+    else:  # the transpose of a stored wide matrix: copy along its rows
+        buffer = torch.empty((num_columns, size), dtype=torch.float64, device=tall.device).mT
+    for start in range(0, num_rows, size):
+        rows = tall[start : start + size]
+        yield _scale_(buffer[: len(rows)].copy_(rows), exponent)
+
+
+def _scale_(tensor: Tensor, exponent: int) -> Tensor:
+    """Multiply in place by 2**exponent, which may itself be too large for a float64."""
+    if exponent == 0:
+        return tensor
+    first = max(min(exponent, MAX_ONE_STEP_EXPONENT), -MAX_ONE_STEP_EXPONENT)
+    tensor.mul_(math.ldexp(1.0, first))
+    return tensor.mul_(math.ldexp(1.0, exponent - first)) if exponent != first else tensor
+
+
+def _orient_tall(matrix: Tensor) -> Tensor:
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+
+
+def _select(matrix: Tensor, live: Tensor, *, dim: int) -> Tensor:
+    return matrix if bool(live.all()) else matrix.index_select(dim, live.nonzero().flatten())
+
+
+def _block_rows(matrix: Tensor) -> int:
+    return CUDA_BLOCK_ROWS if matrix.is_cuda else CPU_BLOCK_ROWS
+
+
+def _count_additions(matrix: Tensor) -> int:
+    """Bound the additions, and one rounding, that a product in the Gram matrix goes through."""
+    length, block_rows = max(matrix.shape), _block_rows(matrix)
+    return min(length, block_rows) + math.ceil(length / block_rows) + 1
+
+
+def _agrees(eigenvalues: Tensor, *, trace: float, squares: float, error: float) -> bool:
+    """Whether the eigenvalues have the trace and the squared norm that they must have."""
+    num_values = eigenvalues.numel()
+    sum_error = abs(float(eigenvalues.sum()) - trace)
+    squares_error = abs(float(eigenvalues.square().sum()) - squares)
+    squares_bound = 2 * math.sqrt(num_values * squares) * error + num_values * error**2
+    # NaN compares as False, so it never agrees.
+    return sum_error <= num_values * error and squares_error <= squares_bound
