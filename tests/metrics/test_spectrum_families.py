@@ -64,8 +64,8 @@ def enlarged(region: tuple[slice | int, slice | int], factor: float) -> Family:
 
 
 def graded_rows(rng: np.random.Generator, rows: int, cols: int) -> Array:
-    grades: Array = np.logspace(0, -10, rows)
-    return grades[:, None] * rng.standard_normal((rows, cols))
+    graded: Array = np.logspace(0, -10, rows)[:, None] * rng.standard_normal((rows, cols))
+    return graded
 
 
 def mostly_zero(rng: np.random.Generator, rows: int, cols: int) -> Array:
