@@ -1,0 +1,171 @@
+"""One checkpoint opened: the layers in it, and where their bytes are."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from altgrad_inspect.checkpoints.header import Header, read_header
+from altgrad_inspect.checkpoints.json_files import read_json_object
+from altgrad_inspect.checkpoints.layer_reader import LayerReader
+from altgrad_inspect.checkpoints.names import normalise_name, normalise_names
+from altgrad_inspect.display import display_name
+from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.records import CheckpointRef, FileRef, LayerRef
+from altgrad_inspect.storage.local import LocalReader
+
+__all__ = ["Checkpoint", "LayerReader", "open_checkpoint"]
+
+_CONFIG: Final = "config.json"
+_HEAD: Final = "lm_head.weight"
+_EMBEDDINGS: Final = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What the headers of a checkpoint say; no weight was read.
+
+    Attributes:
+        ref: Where it is.
+        layers: By name, sorted.
+        metadata: The files' own notes, of all files together.
+        aliases: Name of a layer that is not stored, to the name of the one it shares its
+            weights with.
+        notes: What is worth a sentence, for stderr.
+        num_weights: Elements of all layers.
+        size_bytes: Size of all files.
+        fingerprint: Of the headers and the sizes of the files. It tells apart checkpoints of
+            different structure, and says nothing about the weights.
+    """
+
+    ref: CheckpointRef
+    layers: Mapping[str, LayerRef]
+    metadata: Mapping[str, str]
+    aliases: Mapping[str, str]
+    notes: tuple[str, ...]
+    num_weights: int
+    size_bytes: int
+    fingerprint: str
+
+
+def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
+    """Read the headers of all files of a checkpoint.
+
+    Raises:
+        HeaderError: A header breaks the rules.
+        CheckpointError: A file cannot be read, two files hold the same layer, or a layer
+            that the index names is missing.
+    """
+    headers: dict[Path, tuple[FileRef, Header]] = {}
+    for path in ref.files:
+        with LocalReader(path) as reader:
+            headers[path] = (reader.file, read_header(reader))
+    layers, notes = _find_layers(ref, headers)
+    metadata = {
+        key: value for _, header in headers.values() for key, value in header.metadata.items()
+    }
+    files = [(file.path.name, file.size_bytes, header.digest) for file, header in headers.values()]
+    return Checkpoint(
+        ref=ref,
+        layers=MappingProxyType(layers),
+        metadata=MappingProxyType(metadata),
+        aliases=MappingProxyType(_find_aliases(ref, layers, metadata)),
+        notes=notes,
+        num_weights=sum(layer.num_weights for layer in layers.values()),
+        size_bytes=sum(size for _, size, _ in files),
+        fingerprint=_digest(files),
+    )
+
+
+def _find_layers(
+    ref: CheckpointRef, headers: Mapping[Path, tuple[FileRef, Header]]
+) -> tuple[dict[str, LayerRef], tuple[str, ...]]:
+    home: dict[str, Path] = {}
+    for path, (_, header) in headers.items():
+        for stored in header.tensors:
+            if stored in home and stored not in ref.layer_files:
+                subject, shown = display_name(str(ref.path)), display_name(stored, limit=80)
+                msg = (
+                    f"{subject}: layer '{shown}' is in {display_name(home[stored].name)} and in "
+                    f"{display_name(path.name)}, expected one file (remove what is left over from "
+                    "an earlier save)"
+                )
+                raise CheckpointError(msg)
+            if ref.layer_files.get(stored, path.name) == path.name:
+                home[stored] = path
+    _require_promised(ref, home)
+    names, kept = normalise_names(tuple(home))
+    layers = {
+        names[stored]: _layer_ref(names[stored], stored, *headers[path])
+        for stored, path in home.items()
+    }
+    notes = tuple(
+        f"{display_name(str(ref.path))}: layer '{display_name(stored, limit=80)}' keeps its stored "
+        "name, because another layer has the same one without wrapper parts"
+        for stored in kept
+    )
+    return dict(sorted(layers.items())), notes
+
+
+def _require_promised(ref: CheckpointRef, home: Mapping[str, Path]) -> None:
+    missing = next((stored for stored in ref.layer_files if stored not in home), None)
+    if missing is not None:
+        msg = (
+            f"{display_name(str(ref.path))}: layer '{display_name(missing, limit=80)}' is missing, "
+            f"expected it in {display_name(ref.layer_files[missing])} by the index (save or copy "
+            "the checkpoint again)"
+        )
+        raise CheckpointError(msg)
+
+
+def _layer_ref(name: str, stored: str, file: FileRef, header: Header) -> LayerRef:
+    entry = header.tensors[stored]
+    return LayerRef(
+        name=name,
+        stored_name=stored,
+        dtype=entry.dtype,
+        shape=entry.shape,
+        file=file,
+        offset=header.num_header_bytes + entry.start,
+        num_bytes=entry.end - entry.start,
+    )
+
+
+def _find_aliases(
+    ref: CheckpointRef, layers: Mapping[str, LayerRef], metadata: Mapping[str, str]
+) -> dict[str, str]:
+    """Return layers that share weights: safetensors stores one and notes the other."""
+    aliases = {
+        normalise_name(dropped): normalise_name(kept)
+        for dropped, kept in metadata.items()
+        if normalise_name(kept) in layers and normalise_name(dropped) not in layers
+    }
+    embedding = _find_embedding(layers)
+    is_open = _HEAD not in layers and _HEAD not in aliases
+    if is_open and embedding is not None and _ties_word_embeddings(ref.path):
+        aliases[_HEAD] = embedding
+    return aliases
+
+
+def _find_embedding(names: Iterable[str]) -> str | None:
+    for suffix in _EMBEDDINGS:
+        found = [name for name in names if name == suffix or name.endswith(f".{suffix}")]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _ties_word_embeddings(path: Path) -> bool:
+    config = (path if path.is_dir() else path.parent) / _CONFIG
+    if not config.is_file():
+        return False
+    try:
+        return read_json_object(config).get("tie_word_embeddings") is True
+    except CheckpointError:
+        return False  # the weights do not depend on it
+
+
+def _digest(parts: Iterable[object]) -> str:
+    return blake2b(repr(tuple(parts)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,115 @@
+"""The weight files of one checkpoint, and whether they are all there."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from altgrad_inspect.checkpoints.header import read_header
+from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing
+from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside
+from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX, read_weight_index
+from altgrad_inspect.display import display_name
+from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.storage.local import LocalReader
+
+MODEL_NAMES: Final = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights")
+"""What libraries call the weights of a checkpoint, the most complete first."""
+
+_SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The weight files of one checkpoint, not yet opened.
+
+    Attributes:
+        files: In a stable order, none twice.
+        layer_files: Stored layer name to file name, from an index; empty without one.
+        left_out: Other safetensors files in the directory.
+    """
+
+    files: tuple[Path, ...]
+    layer_files: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[Path, ...] = ()
+
+
+def find_weights(listing: Listing) -> Weights | None:
+    """Return the weight files of a directory that is a checkpoint; None if it has none.
+
+    Raises:
+        CheckpointError: The index is unreadable, or a shard is missing.
+    """
+    by_name = {file.name: file for file in listing.files}
+    for stem in MODEL_NAMES:
+        whole, index = by_name.get(stem + WEIGHTS_SUFFIX), by_name.get(stem + INDEX_SUFFIX)
+        found = None
+        if whole is not None:
+            found = Weights(files=(whole,))
+        elif index is not None:
+            found = _find_indexed(index)
+        else:
+            found = _find_shards(listing, stem)
+        if found is not None:
+            return _with_left_out(found, listing)
+    usual = [file for file in listing.weight_files if not is_set_aside(file.stem)]
+    return Weights(files=(usual[0],)) if len(usual) == 1 else None
+
+
+def check_weights(weights: Weights) -> None:
+    """Read every header: each file must be whole, and hold the layers its index promises.
+
+    Raises:
+        CheckpointError: A file is unreadable, truncated, or lacks a layer.
+    """
+    promised: dict[str, list[str]] = {}
+    for layer, file_name in weights.layer_files.items():
+        promised.setdefault(file_name, []).append(layer)
+    for file in weights.files:
+        with LocalReader(file) as reader:
+            tensors = read_header(reader).tensors
+        missing = [layer for layer in promised.get(file.name, ()) if layer not in tensors]
+        if missing:
+            msg = (
+                f"{display_name(str(file))}: lacks the layer "
+                f"'{display_name(missing[0], limit=80)}' that the index says it holds, expected "
+                f"all {len(promised[file.name])} (save or copy the checkpoint again)"
+            )
+            raise CheckpointError(msg)
+
+
+def _find_indexed(index: Path) -> Weights:
+    layer_files = read_weight_index(index)
+    files = tuple(index.parent / name for name in sorted(set(layer_files.values())))
+    for file in files:
+        if not file.exists():
+            raise _missing_shard(index.parent, file.name, "that the index names")
+    return Weights(files=files, layer_files=layer_files)
+
+
+def _find_shards(listing: Listing, stem: str) -> Weights | None:
+    matches = [(file, _SHARD.fullmatch(file.stem)) for file in listing.weight_files]
+    shards = [(file, match) for file, match in matches if match and match["stem"] == stem]
+    if not shards:
+        return None
+    total = max(int(match["total"]) for _, match in shards)
+    shards = [(file, match) for file, match in shards if int(match["total"]) == total]
+    found = {file.name for file, _ in shards}
+    for number in range(1, total + 1):
+        name = f"{stem}-{number:05}-of-{total:05}{WEIGHTS_SUFFIX}"
+        if name not in found:
+            raise _missing_shard(listing.path, name, f"of {total}")
+    return Weights(files=tuple(file for file, _ in shards))
+
+
+def _with_left_out(found: Weights, listing: Listing) -> Weights:
+    left_out = tuple(file for file in listing.weight_files if file not in found.files)
+    return Weights(files=found.files, layer_files=found.layer_files, left_out=left_out)
+
+
+def _missing_shard(directory: Path, name: str, which: str) -> CheckpointError:
+    return CheckpointError(
+        f"{display_name(str(directory))}: is incomplete: the shard '{display_name(name)}' {which} "
+        "is missing, expected all shards (it is still being written, or copy it again)"
+    )
