@@ -46,7 +46,7 @@ class TableSchema:
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 
 
-def _column(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
+def _column(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:  # type: ignore[type-arg]
     return pa.field(name, kind, metadata={"meaning": meaning, "unit": unit})
 
 
