@@ -9,6 +9,8 @@ The scalar definition is ``FloatFormat.ordinal``; the tests hold every code and 
 midpoint of every format of up to 16 bits against it.
 """
 
+from functools import cache
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
@@ -87,9 +89,7 @@ def _round_in_float32(
     """
     magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX))
     shift = _FLOAT32_MANTISSA_BITS - fmt.mantissa_bits
-    rebiased = magnitude.view(torch.int32) - (
-        (_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS
-    )
+    rebiased = magnitude.view(torch.int32) - ((_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS)
     odd = (rebiased >> shift) & 1
     codes = (rebiased + odd + ((1 << (shift - 1)) - 1)) >> shift
     magic = torch.tensor(
@@ -134,17 +134,23 @@ def decode_ordinals(
     ordinals: Integer[Tensor, "*shape"], fmt: ElementFormat
 ) -> Float[Tensor, "*shape"]:
     """Return the values at ``ordinals`` in float64, exactly; `nan_ordinal` gives NaN."""
+    table = _values(fmt).to(ordinals.device)
+    return table[ordinals.long() - nan_ordinal(fmt)]
+
+
+@cache
+def _values(fmt: ElementFormat) -> Float[Tensor, " codes"]:
+    """Every value of ``fmt`` in float64, the one at `nan_ordinal` first."""
     lowest = nan_ordinal(fmt)
     values = torch.full((1 - 2 * lowest,), torch.nan, dtype=torch.float64)
     for ordinal in range(fmt.code_of_max + 1):
-        values[ordinal - lowest] = fmt.value_of(ordinal)
-        values[-ordinal - lowest] = -fmt.value_of(ordinal) if ordinal else 0.0
-    return values.to(ordinals.device)[ordinals.long() - lowest]
+        value = fmt.value_of(ordinal)
+        values[-ordinal - lowest] = -value
+        values[ordinal - lowest] = value
+    return values
 
 
-def measure_ulps(
-    scaled: Float[Tensor, "*shape"], fmt: ElementFormat
-) -> Float[Tensor, "*shape"]:
+def measure_ulps(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Float[Tensor, "*shape"]:
     """Distance between neighbouring values of ``fmt`` at ``scaled``, in units of the scale.
 
     2**(exponent - M) with the subnormals' spacing as the floor and that of the largest

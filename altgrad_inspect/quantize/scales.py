@@ -73,8 +73,8 @@ def view_for(quantizer: Quantizer, *, num_matrices: int, rows: int, cols: int) -
         num_matrices=num_matrices,
         rows=rows,
         cols=cols,
-        block_rows=min(granularity.block_rows or rows, max(rows, 1)),
-        block_cols=min(granularity.block_cols or cols, max(cols, 1)),
+        block_rows=max(1, min(granularity.block_rows or rows, rows)),
+        block_cols=max(1, min(granularity.block_cols or cols, cols)),
     )
 
 
@@ -118,14 +118,12 @@ def tiles(view: View, device: torch.device) -> Iterator[tuple[slice, slice]]:
             )
 
 
-def fit_scales(
-    weights: Float[Tensor, "rows cols"], quantizer: Quantizer, view: View
-) -> Scales:
+def fit_scales(weights: Float[Tensor, "rows cols"], quantizer: Quantizer, view: View) -> Scales:
     """Choose the scales of ``weights``, given as the 2-D ``view`` of the layer.
 
     amax is over the finite weights; without a finite non-zero one the scale is 1.
     """
-    if quantizer.rule is ScaleRule.NONE or quantizer.rule is ScaleRule.FIXED:
+    if weights.numel() == 0 or quantizer.rule in {ScaleRule.NONE, ScaleRule.FIXED}:
         values = torch.full(_grid_shape(view), quantizer.fixed_scale or 1.0, dtype=torch.float32)
         return Scales(values=values.to(weights.device), view=view)
     amax = _block_amax(weights, view)
@@ -142,7 +140,7 @@ def fit_scales(
 def _grid_shape(view: View) -> tuple[int, int]:
     if view.block_rows is None:
         return 1, 1
-    blocks_per_matrix = -(-view.rows // view.block_rows) if view.block_rows else 0
+    blocks_per_matrix = -(-view.rows // view.block_rows)
     return view.num_matrices * blocks_per_matrix, -(-view.cols // view.block_cols)
 
 
@@ -156,8 +154,6 @@ def _block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tens
         _amax_along_cols(_finite_magnitudes(weights[row : row + step]), view.block_cols)
         for row in range(0, num_rows, step)
     ]
-    if not parts:
-        return torch.zeros(_grid_shape(view), device=weights.device)
     by_row = torch.cat(parts).reshape(view.num_matrices, view.rows, -1)
     missing = -view.rows % view.block_rows
     padded = torch.nn.functional.pad(by_row, (0, 0, 0, missing))  # 0 is neutral: amax >= 0
