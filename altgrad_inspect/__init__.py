@@ -1,0 +1,68 @@
+"""Offline analysis of training checkpoints: flips, ranks, trends.
+
+    import altgrad_inspect as ai
+
+    ai.report("run/").to_pandas("alerts")
+
+The functions live in `altgrad_inspect.api` and are loaded on first use, so that importing
+the package costs nothing and never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from altgrad_inspect.errors import (
+    ChangedError,
+    CheckpointError,
+    ConfigError,
+    ExitCode,
+    FormatError,
+    HeaderError,
+    InspectError,
+    NothingMatchedError,
+    OutputError,
+)
+
+if TYPE_CHECKING:
+    from altgrad_inspect.api import flips, ls, plan, rank, report, trend
+    from altgrad_inspect.tables.results import Results
+
+__all__ = [
+    "ChangedError",
+    "CheckpointError",
+    "ConfigError",
+    "ExitCode",
+    "FormatError",
+    "HeaderError",
+    "InspectError",
+    "NothingMatchedError",
+    "OutputError",
+    "Results",
+    "flips",
+    "ls",
+    "plan",
+    "rank",
+    "report",
+    "trend",
+]
+
+_LAZY = {
+    "Results": "altgrad_inspect.tables.results",
+    "flips": "altgrad_inspect.api",
+    "ls": "altgrad_inspect.api",
+    "plan": "altgrad_inspect.api",
+    "rank": "altgrad_inspect.api",
+    "report": "altgrad_inspect.api",
+    "trend": "altgrad_inspect.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return __all__

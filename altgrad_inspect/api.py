@@ -44,7 +44,7 @@ from altgrad_inspect.tables.schema import (
     SKIPPED,
     TRENDS,
 )
-from altgrad_inspect.trends import find_trends
+from altgrad_inspect.trends.detect import find_trends
 
 
 class SelectionOptions(TypedDict, total=False):

@@ -8,7 +8,7 @@ on; what has no value becomes an ``undefined`` row.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from altgrad_inspect.checkpoints.checkpoint import LayerReader
+from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.flip_rows import FlipRows
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.rank_rows import RankRows

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 
-from altgrad_inspect.checkpoints.checkpoint import LayerReader
+from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.events import LayerDone, Listener, Planned
 from altgrad_inspect.engine.layer import LayerRows, LayerTasks, measure_layer
 from altgrad_inspect.engine.plan import LayerUnit, unit_seconds
