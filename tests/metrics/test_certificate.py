@@ -96,6 +96,12 @@ def test_hopeless_errors_leave_the_whole_range() -> None:
     assert effective_rank_error(values, 10 * values) == pytest.approx(4.0)
 
 
+def test_beyond_the_largest_distance_that_two_spectra_have_nothing_is_known() -> None:
+    """The entropy inequality ends at T = 1 - 1/n; its formula falls again after that."""
+    values = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    assert effective_rank_error(values, 0.95 * values) == pytest.approx(1.0)
+
+
 def test_one_value_has_no_error() -> None:
     one = torch.ones(1, dtype=torch.float64)
     assert effective_rank_error(one, one) == 0.0

@@ -8,6 +8,7 @@ import torch
 
 from altgrad_inspect.metrics.certificate import effective_rank_error
 from altgrad_inspect.metrics.singular_values import (
+    _agrees,
     _find_eigenvalues,
     find_by_gram,
     find_by_svd,
@@ -177,6 +178,14 @@ def test_rows_and_columns_of_zeros_change_nothing_but_the_range() -> None:
     assert spectrum.singular_values[9:] == (0.0,) * 71
 
 
+def test_columns_of_zeros_are_left_out_of_the_gram_matrix() -> None:
+    padded = torch.zeros(30, 20)
+    padded[4:16, 2:19:2] = torch.randn(12, 9, generator=torch.Generator().manual_seed(7))
+    found = find_by_gram(padded, exponent=0)
+    assert found is not None
+    assert found.values.numel() == 9
+
+
 def test_few_rows_that_are_not_zero_are_found_by_the_svd() -> None:
     matrix = torch.zeros(900, 60)
     matrix[[5, 400, 899]] = torch.randn(3, 60, generator=torch.Generator().manual_seed(9))
@@ -214,6 +223,32 @@ def test_constant_matrices_stay_inside_the_bounds(shape: tuple[int, int], weight
     by_gram = ways[0]
     assert by_gram is not None
     assert float(by_gram.values[0]) == pytest.approx(truth, rel=2e-14)
+
+
+def test_the_bounds_of_the_gram_matrix_cover_every_addition() -> None:
+    matrix = torch.ones(1100, 30)  # sums of 512, 512 and 76 rows, one value: sqrt(33000)
+    found = find_by_gram(matrix, exponent=0)
+    assert found is not None
+    assert found.squared_norm_error == (512 + 3 + 1 + 30) * 2**-53
+    relative = (512 + 3 + 1 + 16 * math.sqrt(30)) * 2**-53
+    assert float(found.errors[0]) == pytest.approx(relative * math.sqrt(33000), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "agrees"),
+    [
+        ([3.0, 2.0, 1.0], True),
+        ([3.0, 2.0, 1.0 + 1e-6], False),  # another trace
+        ([3.0 + 1e-6, 2.0 - 1e-6, 1.0], False),  # the same trace, other squares
+        ([math.nan, 2.0, 1.0], False),
+    ],
+)
+def test_eigenvalues_must_have_the_trace_and_the_norm_of_their_matrix(
+    eigenvalues: list[float],
+    agrees: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    found = torch.tensor(eigenvalues, dtype=torch.float64)
+    assert _agrees(found, trace=6.0, squares=14.0, error=1e-12) is agrees
 
 
 def test_rank_one_is_beyond_the_gram_matrix_and_taken_by_the_svd() -> None:
@@ -257,6 +292,15 @@ def test_the_count_uses_the_rounding_of_the_stored_dtype() -> None:
 @pytest.mark.parametrize(("size", "rank"), [(127, 127), (128, None)])
 def test_a_threshold_that_takes_every_value_counts_nothing(size: int, rank: int | None) -> None:
     assert measured(torch.eye(size, dtype=torch.bfloat16)).numerical_rank == rank
+
+
+def test_one_weight_is_never_more_than_the_whole_spectral_norm() -> None:
+    """Nearly diagonal matrices: a quarter of them rounds to a share of 1 + 4e-16."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        diagonal = torch.diag(torch.rand(4, generator=generator) + 0.1)
+        noise = 1e-9 * torch.randn(4, 4, generator=generator)
+        assert measured(diagonal + noise).outlier_share <= 1
 
 
 def test_the_values_are_left_out_unless_asked_for() -> None:

@@ -64,16 +64,17 @@ def enlarged(region: tuple[slice | int, slice | int], factor: float) -> Family:
 
 
 def graded_rows(rng: np.random.Generator, rows: int, cols: int) -> Array:
-    graded: Array = np.logspace(0, -10, rows)[:, None] * rng.standard_normal((rows, cols))
-    return graded
+    return np.logspace(0, -10, rows)[:, None] * rng.standard_normal((rows, cols))
 
 
 def mostly_zero(rng: np.random.Generator, rows: int, cols: int) -> Array:
-    return rng.standard_normal((rows, cols)) * (rng.random((rows, cols)) < 0.01)
+    sparse: Array = rng.standard_normal((rows, cols)) * (rng.random((rows, cols)) < 0.01)
+    return sparse
 
 
 def toeplitz(_rng: np.random.Generator, rows: int, cols: int) -> Array:
-    return 1.0 / (1.0 + np.abs(np.arange(rows)[:, None] - np.arange(cols)[None, :]))
+    matrix: Array = 1.0 / (1.0 + np.abs(np.arange(rows)[:, None] - np.arange(cols)[None, :]))
+    return matrix
 
 
 def repeated_rows(rng: np.random.Generator, rows: int, cols: int) -> Array:
