@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import OutputError
 
 TEMPORARY_PREFIX: Final = ".altgrad-tmp-"
@@ -42,7 +43,7 @@ _HINTS: Final[Mapping[int, str]] = MappingProxyType(
 def build_output_error(path: Path, error: OSError) -> OutputError:
     """Return the one line that says why ``path`` cannot be written and what to do."""
     hint = _HINTS.get(error.errno or 0, "choose another --out")
-    msg = f"{path}: cannot be written: {error.strerror or error} ({hint})"
+    msg = f"{display_name(str(path))}: cannot be written: {error.strerror or error} ({hint})"
     return OutputError(msg)
 
 
@@ -55,8 +56,8 @@ def _lock(directory: int, path: Path) -> bool:
         except BlockingIOError as error:
             if time.monotonic() > deadline:
                 msg = (
-                    f"{path}: another run has been writing here for {LOCK_TIMEOUT_SECONDS:.0f} s"
-                    " (wait for it, or choose another --out)"
+                    f"{display_name(str(path))}: another run has been writing here for"
+                    f" {LOCK_TIMEOUT_SECONDS:.0f} s (wait for it, or choose another --out)"
                 )
                 raise OutputError(msg) from error
             time.sleep(0.02)

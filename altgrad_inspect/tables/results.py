@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import NothingMatchedError, OutputError
 from altgrad_inspect.records import Status
 from altgrad_inspect.tables.schema import LAYERS, TABLES
@@ -116,7 +117,7 @@ class Results:
         return write_tables(kept, Path(directory), {**self.settings, _RUN: self.run})
 
     @classmethod
-    def read(cls, directory: Path | str, subject: str | None = None) -> Self:
+    def read(cls, directory: Path | str, subject: str | None = None) -> "Results":
         """Read back the tables that an earlier command wrote.
 
         Args:
@@ -132,11 +133,12 @@ class Results:
             OutputError: There is no table, ``subject`` is missing, or one is damaged or newer.
         """
         folder = Path(directory)
+        shown = display_name(str(folder))
         present = [name for name in TABLES if (folder / TABLES[name].file_name).exists()]
         if not present:
             msg = (
-                f"{folder}: no tables there, expected at least one of flips.parquet and"
-                f" ranks.parquet (make them with `altgrad-inspect report --out {folder}`)"
+                f"{shown}: no tables there, expected at least one of flips.parquet and"
+                f" ranks.parquet (make them with `altgrad-inspect report --out {shown}`)"
             )
             raise OutputError(msg)
         main = subject or present[0]
@@ -145,7 +147,8 @@ class Results:
         settings = read_settings(tables[main])
         settings.pop(_RUN, None)
         notes = tuple(
-            f"{folder / TABLES[name].file_name} is of another run: {run}, not {runs[main]}"
+            f"{shown}/{TABLES[name].file_name} is of another run:"
+            f" {display_name(run)}, not {display_name(runs[main])}"
             for name, run in runs.items()
             if run != runs[main]
         )

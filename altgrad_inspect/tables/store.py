@@ -16,6 +16,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import OutputError
 from altgrad_inspect.tables.files import check_writable, replace_files, write_text
 from altgrad_inspect.tables.schema import SCHEMA_VERSION, TABLES
@@ -117,17 +118,21 @@ def write_tables(
 
 
 def _read_intact(path: Path, name: str) -> bytes:
+    shown = display_name(str(path))
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         command = _MADE_BY.get(name, "report")
-        msg = f"{path}: not there (make it with `altgrad-inspect {command} --out {path.parent}`)"
+        msg = (
+            f"{shown}: not there"
+            f" (make it with `altgrad-inspect {command} --out {display_name(str(path.parent))}`)"
+        )
         raise OutputError(msg) from error
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
+        msg = f"{shown}: cannot be read: {error.strerror or error}"
         raise OutputError(msg) from error
     if not _has_its_digest(data):
-        msg = f"{path}: damaged, or not written by altgrad-inspect (run it again to replace it)"
+        msg = f"{shown}: damaged, or not written by altgrad-inspect (run it again to replace it)"
         raise OutputError(msg)
     return data
 
@@ -144,6 +149,7 @@ def read_table(directory: Path, name: str) -> pa.Table:
         OutputError: The file is missing, damaged in any bit, of a newer schema, or not ours.
     """
     path = directory / TABLES[name].file_name
+    shown = display_name(str(path))
     data = _read_intact(path, name)
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
@@ -151,19 +157,19 @@ def read_table(directory: Path, name: str) -> pa.Table:
         metadata = dict(table.schema.metadata)
         written = int(metadata[b"altgrad.schema"])
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        msg = f"{path}: cannot be parsed: {type(error).__name__} (run altgrad-inspect again)"
+        msg = f"{shown}: cannot be parsed: {type(error).__name__} (run altgrad-inspect again)"
         raise OutputError(msg) from error
     if written > SCHEMA_VERSION:
         author = metadata.get(b"altgrad.version", b"?").decode()
         msg = (
-            f"{path}: written by altgrad-inspect {author} with schema {written},"
+            f"{shown}: written by altgrad-inspect {author} with schema {written},"
             f" this version reads up to {SCHEMA_VERSION} (upgrade altgrad-inspect)"
         )
         raise OutputError(msg)
-    return _fit_to_schema(table, path, name).replace_schema_metadata(metadata)
+    return _fit_to_schema(table, shown, name).replace_schema_metadata(metadata)
 
 
-def _fit_to_schema(table: pa.Table, path: Path, name: str) -> pa.Table:
+def _fit_to_schema(table: pa.Table, shown: str, name: str) -> pa.Table:
     schema = TABLES[name].arrow
     columns = [
         table.column(field.name)
@@ -174,7 +180,7 @@ def _fit_to_schema(table: pa.Table, path: Path, name: str) -> pa.Table:
     try:
         return pa.table(columns, names=schema.names).cast(schema)
     except (pa.ArrowException, ValueError) as error:
-        msg = f"{path}: not a table of {name} (run altgrad-inspect again to replace it)"
+        msg = f"{shown}: not a table of {name} (run altgrad-inspect again to replace it)"
         raise OutputError(msg) from error
 
 
