@@ -1,0 +1,68 @@
+"""The ``altgrad-inspect`` command line: parse, call the library, print, exit.
+
+Data goes to stdout, everything else to stderr; the exit statuses are those of
+`altgrad_inspect.errors.ExitCode`. Commands hold no analysis: each is a thin shell over a
+function of ``altgrad_inspect.api`` that a notebook could call just as well, and imports
+it when it runs, so that ``--help`` and ``--version`` never wait for torch.
+"""
+
+from typing import Annotated
+
+import typer
+
+from altgrad_inspect.cli import demo, flips, formats, ls, rank, report, trend
+from altgrad_inspect.cli.guard import run_guarded
+from altgrad_inspect.errors import ExitCode
+
+app = typer.Typer(
+    name="altgrad-inspect",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: twice as fast, and never an escape code in a pipe
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command(name="ls")(ls.ls)
+app.command(name="flips")(flips.flips)
+app.command(name="rank")(rank.rank)
+app.command(name="trend")(trend.trend)
+app.command(name="report")(report.report)
+app.command(name="formats")(formats.formats)
+app.command(name="demo")(demo.demo)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("altgrad-inspect")
+        except PackageNotFoundError:
+            number = "0+unknown"
+        typer.echo(f"altgrad-inspect {number}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Say which layers of a training run stopped moving, oscillate or lose rank.
+
+    Reads the checkpoints that a run saved; needs neither the model's code nor a GPU.
+    Start with `altgrad-inspect demo`, or with `altgrad-inspect report RUN`.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    raise SystemExit(run_guarded(app))

@@ -1,0 +1,140 @@
+"""Every option that more than one command has, once."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
+
+DEFAULT_OUT: Final = Path("altgrad-report")
+DEFAULT_QUANT: Final = ("auto",)
+
+
+def _set_format(context: typer.Context, value: OutputFormat) -> OutputFormat:
+    find_talk(context).output_format = value
+    return value
+
+
+def _set_quiet(context: typer.Context, value: bool) -> bool:  # noqa: FBT001
+    find_talk(context).quiet = value
+    return value
+
+
+def _set_verbose(context: typer.Context, value: int) -> int:
+    find_talk(context).verbosity = value
+    return value
+
+
+def _set_color(context: typer.Context, value: ColorMode) -> ColorMode:
+    find_talk(context).color = value
+    return value
+
+
+Run = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A directory, a checkpoint file, a glob, or several; the current directory if none.",
+        show_default=False,
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers",
+        metavar="PATTERN",
+        help="Only layers whose name contains PATTERN; a glob if it has any of *?[, "
+        "a regular expression after re:. Repeatable.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Leave these layers out. Repeatable."),
+]
+Steps = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="FIRST:LAST:STRIDE",
+        help="Only checkpoints from step FIRST to step LAST, every STRIDE-th; each optional.",
+    ),
+]
+Last = Annotated[
+    int | None, typer.Option("--last", metavar="N", help="Only the last N checkpoints.")
+]
+Quant = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quant",
+        metavar="SPEC",
+        help="Quantizer ELEMENT[:GRANULARITY[:SCALE]], e.g. e4m3, e5m2:channel, "
+        "int8:block=128x128. Repeatable. [default: auto]",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", help="Worker threads. [default: one a core]"),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where the Parquet tables are written.")
+]
+Format = Annotated[
+    OutputFormat,
+    typer.Option("--format", callback=_set_format, is_eager=True, help="What goes to stdout."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", callback=_set_quiet, help="Nothing on stderr but errors."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v",
+        "--verbose",
+        count=True,
+        callback=_set_verbose,
+        metavar="",
+        help="Show every row; -vv also shows tracebacks.",
+        show_default=False,
+    ),
+]
+Color = Annotated[
+    ColorMode, typer.Option("--color", callback=_set_color, help="When to use colours.")
+]
+Spectra = Annotated[
+    bool, typer.Option("--spectra", help="Keep the singular values in ranks.parquet.")
+]
+Alpha = Annotated[
+    float,
+    typer.Option("--alpha", metavar="A", help="Weight of the newest value in the average, 0 to 1."),
+]
+HalfLife = Annotated[
+    float | None,
+    typer.Option(
+        "--half-life",
+        metavar="STEPS",
+        help="Forget half in that many training steps, instead of --alpha.",
+    ),
+]
+Warmup = Annotated[
+    int, typer.Option("--warmup", metavar="N", help="Checkpoints before alerts are possible.")
+]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        "--threshold", metavar="T", help="Drop below the baseline that raises rank-drop, 0 to 1."
+    ),
+]
+Critical = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--critical",
+        metavar="PATTERN",
+        help="Layers that get half of the threshold. Repeatable. "
+        "[default: lm_head, c_proj, o_proj, down_proj, output.dense]",
+    ),
+]

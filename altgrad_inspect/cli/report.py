@@ -1,0 +1,65 @@
+"""``altgrad-inspect report``: flips, ranks, trends and alerts in one pass over the weights."""
+
+import typer
+
+from altgrad_inspect.cli import options
+from altgrad_inspect.cli.output import check_out, deliver
+from altgrad_inspect.cli.progress import show_progress
+from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
+from altgrad_inspect.cli.target import choose_target
+from altgrad_inspect.settings import DEFAULT_CRITICAL_LAYERS, TrendSettings
+
+_DEFAULTS = TrendSettings()
+
+
+def report(
+    context: typer.Context,
+    run: options.Run = None,
+    *,
+    layers: options.Layers = None,
+    exclude: options.Exclude = None,
+    steps: options.Steps = None,
+    last: options.Last = None,
+    quant: options.Quant = None,
+    spectra: options.Spectra = False,
+    alpha: options.Alpha = _DEFAULTS.alpha,
+    half_life: options.HalfLife = None,
+    warmup: options.Warmup = _DEFAULTS.warmup_checkpoints,
+    threshold: options.Threshold = _DEFAULTS.rank_drop_threshold,
+    critical: options.Critical = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = None,
+    out: options.Out = options.DEFAULT_OUT,
+    output_format: options.Format = OutputFormat.TABLE,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    color: options.Color = ColorMode.AUTO,
+) -> int:
+    """Flips, ranks, trends and alerts in one pass.
+
+    Writes every table as Parquet, and report.json.
+    """
+    del output_format, quiet, verbose, color  # the callbacks of the options took them
+    check_out(out)
+    talk = find_talk(context)
+    with show_progress(talk) as listen:
+        from altgrad_inspect import api
+
+        results = api.report(
+            choose_target(run),
+            quant=quant or options.DEFAULT_QUANT,
+            spectra=spectra,
+            alpha=alpha,
+            half_life=half_life,
+            warmup=warmup,
+            threshold=threshold,
+            critical=critical or DEFAULT_CRITICAL_LAYERS,
+            layers=layers or (),
+            exclude=exclude or (),
+            steps=steps,
+            last=last,
+            device=device,
+            jobs=jobs,
+            on_event=listen,
+        )
+    return deliver(results, out, talk, with_json=True)

@@ -1,0 +1,64 @@
+"""``altgrad-inspect trend``: which layers drift, from a run or from its tables."""
+
+import typer
+
+from altgrad_inspect.cli import options
+from altgrad_inspect.cli.output import check_out, deliver
+from altgrad_inspect.cli.progress import show_progress
+from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
+from altgrad_inspect.cli.target import choose_target
+from altgrad_inspect.settings import DEFAULT_CRITICAL_LAYERS, TrendSettings
+
+_DEFAULTS = TrendSettings()
+
+
+def trend(
+    context: typer.Context,
+    run: options.Run = None,
+    *,
+    layers: options.Layers = None,
+    exclude: options.Exclude = None,
+    steps: options.Steps = None,
+    last: options.Last = None,
+    quant: options.Quant = None,
+    alpha: options.Alpha = _DEFAULTS.alpha,
+    half_life: options.HalfLife = None,
+    warmup: options.Warmup = _DEFAULTS.warmup_checkpoints,
+    threshold: options.Threshold = _DEFAULTS.rank_drop_threshold,
+    critical: options.Critical = None,
+    device: options.Device = "auto",
+    jobs: options.Jobs = None,
+    out: options.Out = options.DEFAULT_OUT,
+    output_format: options.Format = OutputFormat.TABLE,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    color: options.Color = ColorMode.AUTO,
+) -> int:
+    """Find the layers whose ranks or flips fall.
+
+    RUN may also be the directory that an earlier command wrote its tables to.
+    Writes trends.parquet and alerts.parquet, and the tables they are made from.
+    """
+    del output_format, quiet, verbose, color  # the callbacks of the options took them
+    check_out(out)
+    talk = find_talk(context)
+    with show_progress(talk) as listen:
+        from altgrad_inspect import api
+
+        results = api.trend(
+            choose_target(run),
+            quant=quant or options.DEFAULT_QUANT,
+            alpha=alpha,
+            half_life=half_life,
+            warmup=warmup,
+            threshold=threshold,
+            critical=critical or DEFAULT_CRITICAL_LAYERS,
+            layers=layers or (),
+            exclude=exclude or (),
+            steps=steps,
+            last=last,
+            device=device,
+            jobs=jobs,
+            on_event=listen,
+        )
+    return deliver(results, out, talk)

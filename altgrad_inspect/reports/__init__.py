@@ -1,0 +1,1 @@
+"""Tables to text: a view model (`model`), what fills it, and one pure renderer a format."""

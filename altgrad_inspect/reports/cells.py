@@ -1,0 +1,142 @@
+"""Values to text for people: three significant digits, thousands separators, no NaN.
+
+The one place where a value becomes text, so the one place where text is sanitised.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final, cast
+
+from altgrad_inspect.display import display_name
+from altgrad_inspect.reports.model import Kind, Number, Series, Value
+
+UNDEFINED: Final = "-"
+"""What stands where a value is undefined."""
+
+BARS: Final = "▁▂▃▄▅▆▇█"
+GAP: Final = "·"
+"""What stands in a series where a value is undefined."""
+
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
+_BYTE_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
+
+
+def render_real(value: float) -> str:
+    """Write a real to three significant digits: ``0.0123``, ``12.3``, ``12,300``, ``1.23e+07``."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    rounded = float(f"{value:.3g}")
+    magnitude = abs(rounded)
+    if magnitude == 0:
+        return "0"
+    if magnitude >= 1e6 or magnitude < 1e-4:
+        return f"{rounded:.2e}"
+    if magnitude >= 100:
+        return f"{rounded:,.0f}"
+    return f"{rounded:.{2 - math.floor(math.log10(magnitude))}f}"
+
+
+def render_percent(fraction: float) -> str:
+    """Write a fraction as a percentage: ``1.23%``; 0 and 1 only where they are exact."""
+    if fraction in {0.0, 1.0}:
+        return f"{fraction * 100:.0f}%"
+    text = render_real(fraction * 100)
+    if text == "100":
+        return ">99.9%" if fraction < 1 else "100%"
+    return text if text == UNDEFINED else f"{text}%"
+
+
+def render_change(fraction: float) -> str:
+    """Write a relative change as a signed percentage: ``-12.3%``, ``+0.68%``."""
+    percent = abs(fraction) * 100
+    if percent == 0:
+        return "0%"
+    sign = "-" if fraction < 0 else "+"
+    if percent < 1:
+        return f"{sign}{percent:.2f}%" if percent >= 0.005 else f"{sign}<0.01%"
+    return f"{sign}{render_real(percent)}%"
+
+
+def render_bytes(size_bytes: float) -> str:
+    """Write a size in decimal units: ``12 B``, ``1.23 MB``."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} B"
+    exponent = min(int(math.log10(float(f"{size_bytes:.3g}")) / 3), len(_BYTE_UNITS))
+    return f"{render_real(size_bytes / 1000**exponent)} {_BYTE_UNITS[exponent - 1]}"
+
+
+def render_seconds(seconds: float) -> str:
+    """Write a duration: ``0.12 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if not math.isfinite(seconds):
+        return UNDEFINED
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
+
+
+def render_series(series: Series, *, max_width: int = 16) -> str:
+    """Draw a series as bars from zero to its largest magnitude, `GAP` where it is undefined.
+
+    Starting at zero keeps a series that moved by one percent flat. A series longer than
+    ``max_width`` is averaged into that many buckets.
+    """
+    values = [_bucket_mean(bucket) for bucket in _split(series, max_width)]
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    if largest == 0:
+        return "".join(GAP if value is None else BARS[0] for value in values)
+    top = len(BARS) - 1
+    return "".join(
+        GAP if value is None else BARS[round(top * abs(value) / largest)] for value in values
+    )
+
+
+def _split(series: Series, num_buckets: int) -> list[Series]:
+    if len(series) <= num_buckets:
+        return [(value,) for value in series]
+    edges = [index * len(series) // num_buckets for index in range(num_buckets + 1)]
+    return [series[start:stop] for start, stop in pairwise(edges)]
+
+
+def _bucket_mean(values: Series) -> float | None:
+    defined = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _render_pair(pair: Series) -> str:
+    texts = [UNDEFINED if value is None else render_real(value) for value in pair]
+    return texts[0] if len(set(texts)) == 1 and texts[0] == UNDEFINED else " → ".join(texts)
+
+
+_NUMBERS: Final[Mapping[Kind, Callable[[Number], str]]] = {
+    Kind.COUNT: lambda value: f"{value:,}",
+    Kind.STEP: lambda value: f"{value}",
+    Kind.REAL: render_real,
+    Kind.EXACT: lambda value: f"{value:.6g}",
+    Kind.PERCENT: render_percent,
+    Kind.CHANGE: render_change,
+    Kind.BYTES: render_bytes,
+    Kind.SECONDS: render_seconds,
+}
+
+
+def render_cell(value: Value, kind: Kind, *, series_width: int = 16) -> str:
+    """Write one value as printable one-line text; undefined is ``-``."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNDEFINED
+    match kind:
+        case Kind.TEXT | Kind.WORD | Kind.LOOK:
+            return display_name(str(value)) or UNDEFINED
+        case Kind.SERIES:
+            return render_series(cast("Series", value), max_width=series_width) or UNDEFINED
+        case Kind.PAIR:
+            return _render_pair(cast("Series", value))
+        case Kind.SHAPE:
+            return TIMES.join(str(size) for size in cast("Sequence[int]", value)) or "scalar"
+        case _:
+            return _NUMBERS[kind](cast("Number", value))

@@ -1,0 +1,1 @@
+"""One file a table: its rows, summarised for people, as a `Section`."""
