@@ -71,7 +71,7 @@ def _serialise(table: pa.Table, settings: Mapping[str, object]) -> bytes:
         "altgrad.version": _read_program_version(),
         "altgrad.settings": json.dumps(settings, sort_keys=True, allow_nan=False),
     }
-    whole = table.combine_chunks().replace_schema_metadata(metadata)
+    whole = table.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,

@@ -129,6 +129,24 @@ def test_300_flipped_bits_are_all_noticed(tmp_path: Path) -> None:
             read_table(tmp_path, "ranks")
 
 
+def test_every_single_bit_of_a_file_counts(tmp_path: Path) -> None:
+    (path,) = write_tables({"skipped": build_table(SKIPPED, [])}, tmp_path, {})
+    data = bytearray(path.read_bytes())
+    assert store._has_its_digest(data)
+    for position in range(8 * len(data)):
+        data[position // 8] ^= 1 << position % 8
+        assert not store._has_its_digest(data), position
+        data[position // 8] ^= 1 << position % 8
+
+
+def test_how_a_table_is_chunked_in_memory_leaves_no_trace() -> None:
+    steps = range(50_000)
+    names = [f"layer {step}" for step in steps]
+    whole = pa.table({"step": steps, "layer": names, "shape": [[step, 1] for step in steps]})
+    pieces = [whole.slice(start, 777) for start in range(0, 50_000, 777)]
+    assert store._serialise(whole, {}) == store._serialise(pa.concat_tables(pieces), {})
+
+
 @pytest.mark.parametrize("kept", [0, 1, 4, 100, -1])
 def test_a_cut_file_is_noticed(tmp_path: Path, kept: int) -> None:
     (path,) = write_tables({"ranks": build_ranks()}, tmp_path, {})
