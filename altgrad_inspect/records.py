@@ -321,3 +321,30 @@ class Alert:
     baseline: float | None
     drop_fraction: float | None
     message: str
+
+
+class Verdict(StrEnum):
+    """What a layer does, in one word; the first that holds, in this order."""
+
+    NONFINITE = "nonfinite"  #: NaN or Inf in its weights.
+    DEAD = "dead"  #: All weights zero.
+    FROZEN = "frozen"  #: Bit-identical through the whole run.
+    BIT_STALLED = "bit-stalled"  #: Its weights move, its codes do not.
+    OUTLIER_DOMINATED = "outlier-dominated"  #: One weight became its spectral norm.
+    COLLAPSING = "collapsing"  #: Losing rank.
+    OSCILLATING = "oscillating"  #: Hopping over code boundaries and back.
+    RESCALING = "rescaling"  #: Its scales jump.
+    STALLING = "stalling"  #: Its codes have nearly stopped while the loss has not.
+    HEALTHY = "healthy"  #: None of these, with enough checkpoints to say so.
+    UNDECIDED = "undecided"  #: Too little was seen.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRecord:
+    """One row of ``verdicts.parquet``."""
+
+    layer: str
+    verdict: Verdict
+    severity: Severity
+    step_onset: int | None
+    evidence: str

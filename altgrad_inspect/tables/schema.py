@@ -237,6 +237,20 @@ ALERTS: Final = TableSchema(
     ),
 )
 
+VERDICTS: Final = TableSchema(
+    name="verdicts",
+    sort_keys=("layer",),
+    arrow=pa.schema(
+        [
+            _column("layer", _TEXT, "", "name of the layer"),
+            _column("verdict", _TEXT, "", "the first of the list in the docs that holds"),
+            _column("severity", _TEXT, "", "info, warning or critical"),
+            _column("step_onset", _INT, "steps", "since when; null for healthy and undecided"),
+            _column("evidence", _TEXT, "", "one sentence with the numbers that decided it"),
+        ]
+    ),
+)
+
 SKIPPED: Final = TableSchema(
     name="skipped",
     sort_keys=("layer", "reason", "dtype", "shape"),
@@ -287,5 +301,5 @@ LAYERS: Final = TableSchema(
 """What ``ls`` shows of the layers; not written to disk."""
 
 TABLES: Final[Mapping[str, TableSchema]] = MappingProxyType(
-    {table.name: table for table in (FLIPS, RANKS, TRENDS, ALERTS, SKIPPED, CHECKPOINTS, LAYERS)}
+    {table.name: table for table in (FLIPS, RANKS, TRENDS, ALERTS, VERDICTS, SKIPPED, CHECKPOINTS, LAYERS)}
 )
