@@ -304,7 +304,7 @@ def _parse_sizes(scanner: Scanner, what: str) -> tuple[int, ...]:
         written = scanner.read_number()
         is_size = written.isdecimal() and len(written) <= _LARGEST_DIGITS
         if not is_size or int(written) > _LARGEST_SIZE:
-            msg = f"{display_name(written, limit=40)} in the {what} is no whole number below 2^64"
+            msg = f"'{display_name(written, limit=40)}' in the {what} is no whole number below 2^64"
             raise ScanError(msg)
         if len(found) == MAX_DIMENSIONS:
             msg = f"the {what} has more than {MAX_DIMENSIONS} numbers"

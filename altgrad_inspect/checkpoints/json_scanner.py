@@ -61,7 +61,7 @@ class Scanner:
         """Skip blanks and ``character``, which must be next."""
         self.charge(1)
         if not self.accept(character):
-            msg = f"{self._next()} at character {self.position}, expected {character!r}"
+            msg = f"{self._next()} at character {self.position}, where {character!r} belongs"
             raise ScanError(msg)
 
     def read_text(self) -> str:
@@ -85,7 +85,7 @@ class Scanner:
         self.peek()
         match = _NUMBER.match(self.text, self.position)
         if match is None:
-            msg = f"{self._next()} at character {self.position}, expected a number"
+            msg = f"{self._next()} at character {self.position}, where a number belongs"
             raise ScanError(msg)
         written = match.group()
         too_long = len(written) > _MAX_NUMBER_CHARACTERS

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -95,7 +95,7 @@ class LayerReader:
         while self._readers:
             self._readers.popitem()[1].close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LayerReader":  # noqa: PYI034  # beartype refuses Self here
         return self
 
     def __exit__(

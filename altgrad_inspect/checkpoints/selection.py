@@ -15,6 +15,8 @@ from altgrad_inspect.records import RunRef
 _REGEX_PREFIX: Final = "re:"
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _DIGITS: Final = re.compile(r"[0-9]+")
+_STEP: Final = re.compile(r"[0-9]{0,18}")
+_LARGEST_STEP: Final = (1 << 63) - 1
 _MOST_SUGGESTED: Final = 3
 
 
@@ -148,9 +150,9 @@ def select_checkpoints(run: RunRef, *, steps: str | None = None, last: int | Non
     return dataclasses.replace(run, checkpoints=tuple(kept), skipped=skipped)
 
 
-def _parse_steps(steps: str | None) -> tuple[int, float, int]:
+def _parse_steps(steps: str | None) -> tuple[int, int, int]:
     parts = (steps or "").split(":")
-    numbers = [int(part) if part else None for part in parts if part.isdecimal() or part == ""]
+    numbers = [int(part) if part else None for part in parts if _STEP.fullmatch(part)]
     is_valid = len(numbers) == len(parts) <= 3 and steps != ""
     first, final, stride = (*numbers, None, None, None)[:3]
     if len(parts) == 1 and first is not None:
@@ -161,4 +163,4 @@ def _parse_steps(steps: str | None) -> tuple[int, float, int]:
             "numbers and a stride of at least 1, for example 100:5000:2"
         )
         raise ConfigError(msg)
-    return first or 0, float("inf") if final is None else final, stride or 1
+    return first or 0, _LARGEST_STEP if final is None else final, stride or 1

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 from altgrad_inspect.checkpoints.json_files import read_json_object
 from altgrad_inspect.display import display_name
@@ -11,6 +11,7 @@ from altgrad_inspect.storage.local import LocalReader
 
 FILE_NAME: Final = "trainer_state.json"
 _HEAD_BYTES: Final = 65_536
+_LARGEST_STEP: Final = (1 << 63) - 1
 _GLOBAL_STEP: Final = re.compile(rb'"global_step"\s*:\s*([0-9]{1,15})\s*[,}]')
 
 
@@ -33,7 +34,7 @@ def read_global_step(directory: Path) -> int | None:
     if len(found) == 1:
         return int(found[0])
     step = read_json_object(path).get("global_step")
-    return step if type(step) is int and step >= 0 else None
+    return step if _is_step(step) else None
 
 
 def read_losses(directory: Path) -> tuple[tuple[int, float], ...]:
@@ -54,13 +55,10 @@ def read_losses(directory: Path) -> tuple[tuple[int, float], ...]:
     for entry in history:
         if isinstance(entry, dict):
             step, loss = entry.get("step"), entry.get("loss")
-            if type(step) is int and isinstance(loss, int | float) and type(loss) is not bool:
-                losses[step] = _as_float(loss)
+            if _is_step(step) and (isinstance(loss, float) or _is_step(loss)):
+                losses[step] = float(loss)
     return tuple(sorted(losses.items()))
 
 
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
+def _is_step(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _LARGEST_STEP

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import ChangedError, CheckpointError
@@ -120,7 +120,7 @@ class LocalReader:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LocalReader":  # noqa: PYI034  # beartype refuses Self here
         return self
 
     def __exit__(

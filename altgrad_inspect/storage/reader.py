@@ -1,7 +1,7 @@
 """What every store offers: exact byte ranges of one file that must not change meanwhile."""
 
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from altgrad_inspect.records import FileRef
 
@@ -39,7 +39,8 @@ class RangeReader(Protocol):
         """Let go of the file; closing twice is fine."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> "RangeReader":  # noqa: PYI034  # beartype refuses Self here
+        ...
 
     def __exit__(
         self,

@@ -20,6 +20,7 @@ _COUNTED: Final = re.compile(
 )
 _STAGE: Final = re.compile(r"(?<![a-z])stage[-_=]?([0-9]{1,9})(?![0-9])")
 _LAST_NUMBER: Final = re.compile(r"(?<![0-9])([0-9]{1,15})$")
+_PRECISION: Final = re.compile(r"(?:[-_.](?:bf|fp|f|int|i|u)(?:4|8|16|32|64))+$")
 _WORDS: Final = re.compile(r"[a-z]+")
 _SHARD: Final = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 _SET_ASIDE: Final = frozenset(
@@ -43,9 +44,10 @@ def parse_step_name(name: str) -> StepName | None:
     """Read stage and step from a name without its suffix.
 
     A number after ``step`` counts before one after ``iter``, ``epoch`` or ``checkpoint``;
-    without any of these words it is the number that the name ends with.
+    without any of these words it is the number that the name ends with, if not for a
+    precision such as ``-bf16``.
     """
-    lowered = name.lower()
+    lowered = _PRECISION.sub("", name.lower())
     stage_match = _STAGE.search(lowered)
     stage = int(stage_match.group(1)) if stage_match else 0
     counted = {_UNIT_OF[word]: int(number) for word, number in _COUNTED.findall(lowered)}
