@@ -43,8 +43,9 @@ from altgrad_inspect.tables.schema import (
     RANKS,
     SKIPPED,
     TRENDS,
+    VERDICTS,
 )
-from altgrad_inspect.trends.detect import find_trends
+from altgrad_inspect.trends.detect import diagnose
 
 
 class SelectionOptions(TypedDict, total=False):
@@ -311,14 +312,20 @@ def _tables(opened: OpenRun, rows: LayerRows, tasks: LayerTasks) -> dict[str, pa
 
 
 def _with_trends(subject: str, measured: Results, settings: TrendSettings) -> Results:
-    points, alerts = find_trends(measured.ranks, settings, flips=measured.flips)
+    diagnosis = diagnose(
+        settings,
+        ranks=measured.ranks,
+        flips=measured.flips,
+        checkpoints=measured.checkpoints,
+    )
     return Results(
         subject=subject,
         run=measured.run,
         tables={
             **measured.tables,
-            TRENDS.name: build_table(TRENDS, points),
-            ALERTS.name: build_table(ALERTS, alerts),
+            TRENDS.name: build_table(TRENDS, diagnosis.points),
+            ALERTS.name: build_table(ALERTS, diagnosis.alerts),
+            VERDICTS.name: build_table(VERDICTS, diagnosis.verdicts),
         },
         settings={**measured.settings, "trends": asdict(settings)},
         notes=measured.notes,

@@ -58,8 +58,8 @@ _PATTERNS: Final = tuple(
             Role.ATTENTION_OUT,
             r"o_proj|out_proj|out_lin|wo|to_out|attn\.c_proj|attention\.(output\.)?dense",
         ),
-        (Role.MLP_GATE, r"gate_proj|w1|gate"),
         (Role.MLP_UP, r"up_proj|gate_up_proj|w3|c_fc|fc1|lin1|intermediate\.dense|dense_h_to_4h"),
+        (Role.MLP_GATE, r"gate_proj|w1|gate"),
         (
             Role.MLP_DOWN,
             r"down_proj|w2|mlp\.c_proj|fc2|lin2|output\.dense|dense_4h_to_h",

@@ -58,6 +58,11 @@ class Results:
         return self.tables.get("alerts")
 
     @property
+    def verdicts(self) -> pa.Table | None:
+        """One verdict a layer, if trends were looked for."""
+        return self.tables.get("verdicts")
+
+    @property
     def skipped(self) -> pa.Table | None:
         """Layers that were left out, each with its reason."""
         return self.tables.get("skipped")

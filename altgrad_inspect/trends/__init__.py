@@ -3,5 +3,5 @@
 smooth.py   one series: warm-up, baseline, exponential moving average, state
 series.py   which series a ranks and a flips table hold
 rules/      one file a rule; `RULES` is all of them
-detect.py   `find_trends`, the way in
+detect.py   `diagnose`, the way in
 """

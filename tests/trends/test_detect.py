@@ -2,18 +2,26 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from altgrad_inspect.errors import ConfigError
-from altgrad_inspect.records import RankRecord, Status
+from altgrad_inspect.records import Alert, RankRecord, Status, TrendPoint
 from altgrad_inspect.settings import TrendSettings
 from altgrad_inspect.tables.convert import build_table
 from altgrad_inspect.tables.schema import ALERTS, FLIPS, RANKS, TRENDS
-from altgrad_inspect.trends.detect import find_trends
+from altgrad_inspect.trends.detect import diagnose
 from tests.tables.examples import COUNTS, SPECTRUM, flip_record, rank_record
 
 FALLING = [40.0] * 4 + [25.0] * 6  # 37.5 % once it has settled
 SETTINGS = TrendSettings(alpha=0.9)
+
+
+def find_trends(
+    ranks: pa.Table | None, settings: TrendSettings, flips: pa.Table | None = None
+) -> tuple[list[TrendPoint], list[Alert]]:
+    diagnosis = diagnose(settings, ranks=ranks, flips=flips)
+    return list(diagnosis.points), list(diagnosis.alerts)
 
 
 def rank_records(

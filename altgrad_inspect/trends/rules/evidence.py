@@ -18,12 +18,15 @@ class Evidence:
         series: Smoothed series, of ranks and of flips.
         ranks: The ranks table, if there is one.
         flips: The flips table, if there is one.
+        losses: (step, mean training loss since the checkpoint before), ascending; empty if
+            the run logged none.
         settings: Thresholds of the rules.
     """
 
     series: tuple[Series, ...]
     ranks: pa.Table | None
     flips: pa.Table | None
+    losses: tuple[tuple[int, float], ...]
     settings: TrendSettings
 
 
