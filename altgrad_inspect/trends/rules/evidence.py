@@ -26,7 +26,7 @@ class Evidence:
     series: tuple[Series, ...]
     ranks: pa.Table | None
     flips: pa.Table | None
-    losses: tuple[tuple[int, float], ...]
+    losses: tuple[tuple[int, float], ...] = ()
     settings: TrendSettings
 
 
