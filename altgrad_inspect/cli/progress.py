@@ -81,7 +81,7 @@ def _show_bar() -> "Iterator[Listener]":
                 case Planned():
                     num_layers = event.num_layers
                     done = f"0/{num_layers:,} layers"
-                    progress.reset(task, total=1.0, done=done)
+                    progress.reset(task, total=1.0, done=done, rate="")
                 case LayerDone():
                     num_done += 1
                     num_bytes += event.num_bytes

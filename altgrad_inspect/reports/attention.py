@@ -6,7 +6,7 @@ from typing import Final
 import pyarrow as pa
 
 from altgrad_inspect.records import Severity
-from altgrad_inspect.reports.model import Attention, Evidence, Series
+from altgrad_inspect.reports.model import Attention, Evidence, Number, Series
 from altgrad_inspect.reports.sections.rows import Record, natural_key, read_rows
 
 _READ: Final = (
@@ -71,7 +71,7 @@ def _read_series(
 ) -> Mapping[SeriesKey, Series]:
     """Find the values of every metric that an alert is about, in the order of the steps."""
     wanted = {(row["layer"], row["matrix"], row["metric"]) for row in alerts}
-    found: dict[SeriesKey, list[float | None]] = {}
+    found: dict[SeriesKey, list[Number | None]] = {}
     if "trends" in tables and wanted:
         for row in read_rows(tables["trends"], ("layer", "matrix", "metric", "value")):
             key = (row["layer"], row["matrix"], row["metric"])
@@ -84,7 +84,7 @@ def _read_series(
 
 
 def _read_missing(
-    table: pa.Table, wanted: set[SeriesKey], found: dict[SeriesKey, list[float | None]]
+    table: pa.Table, wanted: set[SeriesKey], found: dict[SeriesKey, list[Number | None]]
 ) -> None:
     """Look in a table itself for metrics that are not among the trends."""
     metrics = sorted({metric for _, _, metric in wanted} & set(table.column_names))

@@ -72,6 +72,7 @@ def _build_facts(results: Results) -> tuple[Fact, ...]:
     facts = []
     if "checkpoints" in tables:
         facts += _describe_run(tables["checkpoints"])
+        facts += _describe_selection(tables)
     if "flips" in tables:
         quantizers = sorted(set(_values(tables["flips"], "quantizer")))
         facts.append(Fact(label="quantizer", text=", ".join(quantizers) or "none"))
@@ -99,7 +100,17 @@ def _describe_run(table: pa.Table) -> list[Fact]:
     if sizes:
         parts.append(f"{render_bytes(sum(sizes))} over the run")
     facts = [Fact(label="checkpoints", text=f"{len(steps):,}{span}")]
-    return [*facts, Fact(label="each", text=", ".join(parts))] if parts else facts
+    return [*facts, Fact(label="each holds", text=", ".join(parts))] if parts else facts
+
+
+def _describe_selection(tables: Tables) -> list[Fact]:
+    """Say how many layers were looked at, if the checkpoints hold more."""
+    named = [tables[name] for name in ("flips", "ranks", "skipped", "layers") if name in tables]
+    num_seen = len({layer for table in named for layer in _values(table, "layer")})
+    num_layers = max(_values(tables["checkpoints"], "num_layers"), default=0)
+    if not 0 < num_seen < num_layers:
+        return []
+    return [Fact(label="looked at", text=f"{num_seen:,} {_plural('layer', num_seen)}")]
 
 
 def _describe_ranks(ranks: pa.Table) -> list[Fact]:

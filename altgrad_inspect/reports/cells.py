@@ -23,7 +23,7 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _BYTE_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 
 
-def render_real(value: float) -> str:
+def render_real(value: Number) -> str:
     """Write a real to three significant digits: ``0.0123``, ``12.3``, ``12,300``, ``1.23e+07``."""
     if not math.isfinite(value):
         return UNDEFINED
@@ -32,13 +32,13 @@ def render_real(value: float) -> str:
     if magnitude == 0:
         return "0"
     if magnitude >= 1e6 or magnitude < 1e-4:
-        return f"{rounded:.2e}"
+        return f"{value:.2e}"
     if magnitude >= 100:
         return f"{rounded:,.0f}"
     return f"{rounded:.{2 - math.floor(math.log10(magnitude))}f}"
 
 
-def render_percent(fraction: float) -> str:
+def render_percent(fraction: Number) -> str:
     """Write a fraction as a percentage: ``1.23%``; 0 and 1 only where they are exact."""
     if fraction in {0.0, 1.0}:
         return f"{fraction * 100:.0f}%"
@@ -48,7 +48,7 @@ def render_percent(fraction: float) -> str:
     return text if text == UNDEFINED else f"{text}%"
 
 
-def render_change(fraction: float) -> str:
+def render_change(fraction: Number) -> str:
     """Write a relative change as a signed percentage: ``-12.3%``, ``+0.68%``."""
     percent = abs(fraction) * 100
     if percent == 0:
@@ -59,7 +59,7 @@ def render_change(fraction: float) -> str:
     return f"{sign}{render_real(percent)}%"
 
 
-def render_bytes(size_bytes: float) -> str:
+def render_bytes(size_bytes: Number) -> str:
     """Write a size in decimal units: ``12 B``, ``1.23 MB``."""
     if size_bytes < 1000:
         return f"{size_bytes:.0f} B"
@@ -67,7 +67,7 @@ def render_bytes(size_bytes: float) -> str:
     return f"{render_real(size_bytes / 1000**exponent)} {_BYTE_UNITS[exponent - 1]}"
 
 
-def render_seconds(seconds: float) -> str:
+def render_seconds(seconds: Number) -> str:
     """Write a duration: ``0.12 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if not math.isfinite(seconds):
         return UNDEFINED

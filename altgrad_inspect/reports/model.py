@@ -9,7 +9,7 @@ lay out. A new kind of result is a new `Section`, and no renderer has to change 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
-from typing import Final, Self
+from typing import Final
 
 Number = int | float
 Series = tuple[Number | None, ...]
@@ -90,7 +90,7 @@ class Section:
             and any(row[index] is None for row in self.rows)
         )
 
-    def without_columns(self, hidden: Collection[str]) -> Self:
+    def without_columns(self, hidden: Collection[str]) -> "Section":
         """Return the section without the columns of these titles."""
         keep = [i for i, column in enumerate(self.columns) if column.title not in hidden]
         return replace(

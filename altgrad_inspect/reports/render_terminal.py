@@ -181,6 +181,9 @@ def _choose_columns(
         if widths[widest] <= 4:
             break
         widths[widest] -= 1
+    for position in names:  # shortened names may need less than there was room for
+        column = [columns[chosen[position]].title, *(row[chosen[position]] for row in texts)]
+        widths[position] = max(cell_len(shorten_name(text, widths[position])) for text in column)
     return chosen, widths
 
 

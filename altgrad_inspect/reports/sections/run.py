@@ -96,7 +96,7 @@ def build_skipped_section(table: pa.Table, *, verbose: bool) -> Section:
     rows = read_rows(table, ["layer", "shape", "dtype", "reason"])
     rows.sort(key=lambda row: natural_key(row["layer"]))
     layer = Column(title="layer", kind=Kind.TEXT, weight=ALWAYS)
-    reason = Column(title="reason", kind=Kind.TEXT, weight=ALWAYS)
+    reason = Column(title="reason", kind=Kind.WORD, weight=ALWAYS)
     if verbose:
         dtype = Column(title="dtype", kind=Kind.WORD, weight=60)
         shape = Column(title="shape", kind=Kind.SHAPE, weight=50)

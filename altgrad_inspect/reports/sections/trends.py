@@ -16,13 +16,13 @@ _READ: Final = (
 _COLUMNS: Final = (
     Column(title="layer", kind=Kind.TEXT, weight=ALWAYS),
     Column(title="matrix", kind=Kind.STEP, weight=ALWAYS),
-    Column(title="metric", kind=Kind.WORD, weight=ALWAYS),
+    Column(title="metric", kind=Kind.TEXT, weight=ALWAYS),
     Column(title="baseline", kind=Kind.REAL, weight=60),
     Column(title="smoothed", kind=Kind.REAL, weight=70),
     Column(title="drop", kind=Kind.PERCENT, weight=ALWAYS),
     Column(title="limit", kind=Kind.PERCENT, weight=40),
     Column(title="state", kind=Kind.LOOK, weight=ALWAYS),
-    Column(title="history", kind=Kind.SERIES, weight=50),
+    Column(title="history", kind=Kind.SERIES, weight=65),
 )
 
 _ROW_COLUMNS: Final = (
@@ -36,6 +36,7 @@ _ROW_COLUMNS: Final = (
 def build_trends_sections(table: pa.Table, *, verbose: bool) -> tuple[Section, ...]:
     """Summarise ``trends`` per series; every row as well if ``verbose``."""
     rows = read_rows(table, _READ)
+    _shorten_metrics(rows)
     groups = group_rows(rows, lambda row: (row["layer"], row["matrix"], row["metric"]))
     hidden = () if any(row["matrix"] for row in rows) else ("matrix",)
     section = Section(
@@ -46,6 +47,14 @@ def build_trends_sections(table: pa.Table, *, verbose: bool) -> tuple[Section, .
     )
     sections = (section, _build_rows(rows)) if verbose else (section,)
     return tuple(section.without_columns(hidden) for section in sections)
+
+
+def _shorten_metrics(rows: Sequence[Record]) -> None:
+    """Drop the quantizer from ``flip_fraction[e4m3:tensor:amax]`` where it is the only one."""
+    quantizers = {row["metric"].partition("[")[2] for row in rows} - {""}
+    if len(quantizers) == 1:
+        for row in rows:
+            row["metric"] = row["metric"].partition("[")[0]
 
 
 def _summarise(key: tuple[str, int, str], rows: Sequence[Record]) -> Row:
