@@ -137,10 +137,20 @@ def test_a_broken_trainer_file_leaves_the_step_of_the_name(content: str, tmp_pat
 
 def test_a_global_step_after_a_long_history_is_found(tmp_path: Path) -> None:
     checkpoint = write_trainer(tmp_path, 5)
-    log = [{"step": step, "loss": 1.0, "global_step": 99} for step in range(3000)]
+    log: list[dict[str, object]] = [{"step": step, "loss": 1.0} for step in range(3000)]
+    log[0]["global_step"] = 99
     content = json.dumps({"log_history": log, "global_step": 7})
     (checkpoint / "trainer_state.json").write_text(content)
     assert steps(discover_run([tmp_path])) == [7]
+
+
+def test_a_log_beside_flat_files_says_nothing_about_their_steps(tmp_path: Path) -> None:
+    write_weights(tmp_path / "step_1.safetensors")
+    write_weights(tmp_path / "step_2.safetensors")
+    log = [{"step": 1, "loss": 3.0}]
+    write_json(tmp_path / "trainer_state.json", {"global_step": 2, "log_history": log})
+    run = discover_run([tmp_path])
+    assert (steps(run), run.losses) == ([1, 2], ((1, 3.0),))
 
 
 def test_one_checkpoint_is_a_run_of_one(tmp_path: Path) -> None:

@@ -150,6 +150,13 @@ def test_limits_can_be_raised_and_lowered(tmp_path: Path) -> None:
             read_header(reader, max_bytes=100)
 
 
+def test_very_many_dimensions_count_as_values() -> None:
+    header = json.dumps({"a": describe("U8", [1] * 100, 0, 1)}).encode()
+    assert len(parse_header(header, subject="a").tensors["a"].shape) == 100
+    with pytest.raises(HeaderError, match="more values than any real checkpoint"):
+        parse_header(header, subject="a", max_tensors=10)
+
+
 # Pieces that are likely to make two parsers disagree.
 FRAGMENTS = (
     *('"a"', '"b"', '"dtype"', '"shape"', '"data_offsets"', '"__metadata__"', '"U8"', '"F4"'),
