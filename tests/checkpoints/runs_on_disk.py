@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from altgrad_inspect.records import RunRef
+
 
 def tensors(value: float = 0.0) -> dict[str, Tensor]:
     return {"embed.weight": torch.full((4, 2), value), "head.weight": torch.full((2, 2), value)}
@@ -59,3 +61,15 @@ def write_trainer(
 def truncate(path: Path, num_bytes: int = 5) -> Path:
     path.write_bytes(path.read_bytes()[:-num_bytes])
     return path
+
+
+def steps(run: RunRef) -> list[int]:
+    return [checkpoint.step for checkpoint in run.checkpoints]
+
+
+def layouts(run: RunRef) -> set[str]:
+    return {checkpoint.layout for checkpoint in run.checkpoints}
+
+
+def mention(run: RunRef, text: str) -> bool:
+    return any(text in note for note in run.notes)

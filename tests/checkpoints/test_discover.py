@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,31 +9,16 @@ from pathlib import Path
 import pytest
 
 from altgrad_inspect.checkpoints.discover import discover_run
-from altgrad_inspect.errors import CheckpointError, HeaderError, NothingMatchedError
-from altgrad_inspect.records import RunRef, Status
+from altgrad_inspect.errors import CheckpointError
 from tests.checkpoints.runs_on_disk import (
-    tensors,
-    truncate,
+    layouts,
+    mention,
+    steps,
     write_json,
     write_shards,
     write_trainer,
     write_weights,
 )
-
-
-def steps(run: RunRef) -> list[int]:
-    return [checkpoint.step for checkpoint in run.checkpoints]
-
-
-def layouts(run: RunRef) -> set[str]:
-    return {checkpoint.layout for checkpoint in run.checkpoints}
-
-
-def mention(run: RunRef, text: str) -> bool:
-    return any(text in note for note in run.notes)
-
-
-# Each layout, found.
 
 
 @pytest.mark.parametrize(
@@ -192,9 +176,6 @@ def test_stages_come_before_steps(tmp_path: Path) -> None:
     assert [(ref.stage, ref.step) for ref in run.checkpoints] == [(1, 5), (1, 10), (2, 15)]
 
 
-# Left out, with a word.
-
-
 @pytest.mark.parametrize(
     "name", ["tmp-checkpoint-500", "latest", "best", "final", "checkpoint-500-tmp", "model_ema"]
 )
@@ -263,336 +244,6 @@ def test_mixed_units_are_noted(tmp_path: Path) -> None:
     assert mention(run, "the names count epoch and step")
 
 
-# Incomplete checkpoints.
-
-
-def make_truncated(checkpoint: Path) -> None:
-    truncate(write_weights(checkpoint / "model.safetensors"))
-
-
-def make_missing_shard(checkpoint: Path) -> None:
-    (write_shards(checkpoint) / "model-00002-of-00002.safetensors").unlink()
-
-
-def make_empty(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-
-
-def make_without_model(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-    (checkpoint / "optimizer.pt").write_bytes(b"\x80\x02")
-
-
-def make_lacking(checkpoint: Path) -> None:
-    write_shards(checkpoint)
-    shard = "model-00002-of-00002.safetensors"
-    write_weights(checkpoint / shard, {"other": tensors()["head.weight"]})
-
-
-def make_pipe(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-    os.mkfifo(checkpoint / "model.safetensors")
-
-
-def make_link_loop(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-    (checkpoint / "model.safetensors").symlink_to("model.safetensors")
-
-
-def make_pointer(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-    content = b"version https://git-lfs.github.com/spec/v1\n"
-    (checkpoint / "model.safetensors").write_bytes(content)
-
-
-def make_pickled(checkpoint: Path) -> None:
-    checkpoint.mkdir()
-    (checkpoint / "pytorch_model.bin").write_bytes(b"PK")
-
-
-every_damage = pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (make_truncated, "model.safetensors: is truncated: "),
-        (make_missing_shard, "the shard 'model-00002-of-00002.safetensors' that the index names"),
-        (make_empty, "holds no weights"),
-        (make_without_model, "holds no weights"),
-        (make_lacking, "lacks the layer 'head.weight' that the index says it holds"),
-        (make_pipe, "is a named pipe"),
-        (make_link_loop, "Too many levels of symbolic links"),
-        (make_pointer, "is a Git-LFS pointer"),
-        (make_pickled, "holds pytorch_model.bin, a pickle"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-
-
-@every_damage
-def test_an_incomplete_checkpoint_of_a_run_is_left_out_by_name(
-    make: object, reason: str, tmp_path: Path
-) -> None:
-    assert callable(make)
-    write_trainer(tmp_path, 100)
-    make(tmp_path / "checkpoint-200")
-    write_trainer(tmp_path, 300)
-    run = discover_run([tmp_path])
-    assert steps(run) == [100, 300]
-    (skipped,) = run.skipped
-    assert (skipped.step, skipped.status) == (200, Status.SKIPPED)
-    assert reason in str(skipped.reason)
-    assert str(skipped.reason).isprintable()
-
-
-@every_damage
-def test_an_incomplete_checkpoint_that_was_named_is_an_error(
-    make: object, reason: str, tmp_path: Path
-) -> None:
-    assert callable(make)
-    write_trainer(tmp_path, 100)
-    damaged = tmp_path / "checkpoint-200"
-    make(damaged)
-    with pytest.raises(CheckpointError, match=reason):
-        discover_run([tmp_path / "checkpoint-100", damaged])
-
-
-def test_the_only_checkpoint_of_a_run_gives_its_own_error(tmp_path: Path) -> None:
-    make_truncated(tmp_path / "checkpoint-200")
-    with pytest.raises(HeaderError, match=r"model.safetensors: is truncated: \d+ bytes, expected"):
-        discover_run([tmp_path])
-
-
-def test_a_run_without_a_complete_checkpoint_says_so(tmp_path: Path) -> None:
-    make_truncated(tmp_path / "checkpoint-200")
-    make_missing_shard(tmp_path / "checkpoint-300")
-    with pytest.raises(CheckpointError, match=r"none of its 2 checkpoints is complete.*truncated"):
-        discover_run([tmp_path])
-
-
-def test_a_truncated_flat_file_is_left_out_by_name(tmp_path: Path) -> None:
-    write_weights(tmp_path / "step_1.safetensors")
-    truncate(write_weights(tmp_path / "step_2.safetensors"))
-    run = discover_run([tmp_path])
-    assert steps(run) == [1]
-    assert [ref.step for ref in run.skipped] == [2]
-    with pytest.raises(HeaderError, match="is truncated"):
-        discover_run([tmp_path / "step_2.safetensors"])
-
-
-def test_a_twin_without_weights_and_a_bare_number_are_noted_and_no_loss(tmp_path: Path) -> None:
-    write_weights(tmp_path / "step1000-unsharded" / "model.safetensors")
-    (tmp_path / "step1000").mkdir()
-    (tmp_path / "step1000" / "rank0.distcp").touch()
-    (tmp_path / "2024").mkdir()
-    run = discover_run([tmp_path])
-    assert steps(run) == [1000]
-    assert run.skipped == ()
-    assert mention(run, "torch distributed checkpoint")
-    assert mention(run, "2024: holds no weights")
-
-
-# Errors.
-
-
-def test_a_step_that_appears_twice_names_both(tmp_path: Path) -> None:
-    write_weights(tmp_path / "step_1.safetensors")
-    write_weights(tmp_path / "step_0001.safetensors")
-    match = r"step 1 appears twice: \S+step_0001.safetensors and \S+step_1.safetensors, expected"
-    with pytest.raises(CheckpointError, match=match):
-        discover_run([tmp_path])
-
-
-def test_steps_that_start_again_at_a_stage_are_an_error(tmp_path: Path) -> None:
-    for name in ("stage1-step10", "stage2-step5"):
-        write_weights(tmp_path / name / "model.safetensors")
-    with pytest.raises(CheckpointError, match="steps start again at stage 2"):
-        discover_run([tmp_path])
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("/etc/passwd", "../model.safetensors", "..", ".", "", "a/b.safetensors", "a\\b"),
-        *("model\0.safetensors", "n" * 256, "\udc80.safetensors"),
-    ],
-)
-def test_an_index_that_names_anything_but_a_file_beside_it_is_refused(
-    name: str, tmp_path: Path
-) -> None:
-    write_weights(tmp_path / "model.safetensors.kept", tensors())
-    index = {"weight_map": {"embed.weight": name}}
-    write_json(tmp_path / "model.safetensors.index.json", index)
-    with pytest.raises(CheckpointError, match="expected the plain name of a file") as caught:
-        discover_run([tmp_path])
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", "is not valid JSON"),
-        ("{", "is not valid JSON"),
-        ("\x00", "is not valid JSON"),
-        ("[" * 100_000, "is not valid JSON"),
-        ("[]", "holds a JSON list, expected an object"),
-        ("3", "holds a JSON int"),
-        ("{}", "has no weight_map"),
-        ('{"weight_map":{}}', "has no weight_map"),
-        ('{"weight_map":[]}', "has no weight_map"),
-        ('{"weight_map":{"a":1}}', "layer 'a' is said to be in '1'"),
-        ('{"weight_map":{"a":"x","a":"y"}}', "the key 'a' appears twice"),
-        ('{"weight_map":[' + "[]," * 2_000_000 + "0]}", "more values than any real file"),
-    ],
-)
-def test_a_broken_index_says_what_is_wrong(content: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(CheckpointError, match=reason) as caught:
-        discover_run([tmp_path])
-    assert "model.safetensors.index.json: " in str(caught.value)
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("pytorch_model.bin", "a pickle, which can run code"),
-        ("step_100.pt", "a pickle"),
-        ("lit_model.pth", "a pickle"),
-        ("model.pkl", "a pickle"),
-        ("__0_0.distcp", "dcp_to_torch"),
-        ("weights.npz", "safetensors.numpy.save_file"),
-        ("model.gguf", "a GGUF file"),
-        ("model.h5", "an HDF5 file"),
-        ("flax_model.msgpack", "a Flax checkpoint"),
-        ("model.onnx", "an ONNX file"),
-    ],
-)
-def test_other_kinds_of_checkpoints_are_named_and_never_opened(
-    name: str, reason: str, tmp_path: Path
-) -> None:
-    (tmp_path / "step_1").mkdir()
-    (tmp_path / "step_1" / name).write_bytes(b"\x80\x02cos\nsystem\n")
-    for target in (tmp_path, tmp_path / "step_1", tmp_path / "step_1" / name):
-        with pytest.raises(CheckpointError, match=reason):
-            discover_run([target])
-
-
-def test_a_missing_path_suggests_the_closest_sibling(tmp_path: Path) -> None:
-    write_trainer(tmp_path / "run", 500)
-    for missing in ("rum", "run/checkpoint-50", "rum/checkpoint-500"):
-        with pytest.raises(CheckpointError, match=r"does not exist.*did you mean \S+/run"):
-            discover_run([tmp_path / missing])
-    with pytest.raises(CheckpointError, match=r"does not exist, expected a run \(check the path"):
-        discover_run([tmp_path / "nothing like it"])
-    with pytest.raises(CheckpointError, match="is a URL"):
-        discover_run(["s3://bucket/run"])
-    with pytest.raises(CheckpointError, match="does not exist") as caught:
-        discover_run(["a\0b\x1b31m"])
-    assert str(caught.value).isprintable()
-
-
-def test_a_directory_without_checkpoints_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
-    with pytest.raises(NothingMatchedError, match=r"step_000100.safetensors.*found nothing"):
-        discover_run([tmp_path])
-    for name in ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt", "f.txt", "g\x1b.txt"):
-        (tmp_path / name).touch()
-    with pytest.raises(NothingMatchedError, match=r"found a.txt, b.txt.* and 2 more \(name the"):
-        discover_run([tmp_path])
-    write_trainer(tmp_path / "out", 5)
-    with pytest.raises(NothingMatchedError, match=r"found out/, .*did you mean \S+/out\?"):
-        discover_run([tmp_path])
-
-
-def test_only_temporary_files_are_no_checkpoint(tmp_path: Path) -> None:
-    write_weights(tmp_path / "step_1.tmp.safetensors")
-    with pytest.raises(NothingMatchedError, match="holds no checkpoints"):
-        discover_run([tmp_path])
-
-
-def test_nothing_named_is_nothing_matched() -> None:
-    with pytest.raises(NothingMatchedError, match="no run was named"):
-        discover_run([])
-
-
-# Lists and globs.
-
-
-def test_a_list_is_put_in_order_and_spans_directories(tmp_path: Path) -> None:
-    one = write_trainer(tmp_path / "a", 500)
-    two = write_weights(tmp_path / "b" / "step_100.safetensors")
-    three = write_weights(tmp_path / "c" / "step_300" / "model.safetensors")
-    run = discover_run([one, str(two), three])
-    assert steps(run) == [100, 300, 500]
-    assert run.path == f"{one} … {three}"
-
-
-def test_a_list_without_steps_keeps_its_order(tmp_path: Path) -> None:
-    names = [write_weights(tmp_path / f"{name}.safetensors") for name in ("z", "a", "m")]
-    run = discover_run(names)
-    assert steps(run) == [0, 1, 2]
-    assert [ref.path for ref in run.checkpoints] == names
-    assert mention(run, "the names have no steps; numbered from 0")
-    with_step = write_weights(tmp_path / "step_9.safetensors")
-    with pytest.raises(CheckpointError, match=r"z.safetensors: has no step in its name"):
-        discover_run([*names, with_step])
-
-
-def test_the_same_checkpoint_twice_in_a_list_is_an_error(tmp_path: Path) -> None:
-    path = write_weights(tmp_path / "step_9.safetensors")
-    with pytest.raises(CheckpointError, match="step 9 appears twice"):
-        discover_run([path, path])
-
-
-def test_a_run_in_a_list_of_checkpoints_is_an_error(tmp_path: Path) -> None:
-    write_trainer(tmp_path / "run", 1)
-    write_trainer(tmp_path / "run", 2)
-    one = write_weights(tmp_path / "step_9.safetensors")
-    with pytest.raises(CheckpointError, match="is a run of 2 checkpoints, expected one checkpoint"):
-        discover_run([one, tmp_path / "run"])
-
-
-def test_a_shard_alone_is_an_error(tmp_path: Path) -> None:
-    shard = write_shards(tmp_path / "step_1") / "model-00001-of-00002.safetensors"
-    with pytest.raises(CheckpointError, match=r"one part of a checkpoint.*name the directory"):
-        discover_run([shard])
-
-
-@pytest.mark.parametrize(
-    "pattern", ["checkpoint-*", "checkpoint-*/model.safetensors", "**/*.safetensors", "*-[0-9]*"]
-)
-def test_a_glob_finds_checkpoints_whole(pattern: str, tmp_path: Path) -> None:
-    for step in (5, 10):
-        write_trainer(tmp_path, step)
-    write_shards(tmp_path / "checkpoint-20")
-    run = discover_run([str(tmp_path / pattern)])
-    assert steps(run) == ([5, 10] if pattern.endswith("/model.safetensors") else [5, 10, 20])
-    assert run.losses == ()
-
-
-def test_a_glob_ignores_what_is_no_checkpoint_and_says_so(tmp_path: Path) -> None:
-    write_trainer(tmp_path, 5)
-    make_truncated(tmp_path / "checkpoint-6")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "notes.txt").touch()
-    write_weights(tmp_path / "best.safetensors")
-    run = discover_run([f"{tmp_path}/*"])
-    assert steps(run) == [5]
-    assert [ref.step for ref in run.skipped] == [6]
-    for name in ("notes.txt", "best.safetensors"):
-        assert mention(run, f"{name}: matched, and is no step of the run")
-    assert mention(run, "runs: holds no weights")
-
-
-def test_a_glob_that_finds_nothing_is_nothing_matched(tmp_path: Path) -> None:
-    with pytest.raises(NothingMatchedError, match="matches nothing"):
-        discover_run([str(tmp_path / "*.safetensors")])
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(NothingMatchedError, match="matches 1 paths and no checkpoint"):
-        discover_run([str(tmp_path / "*")])
-
-
-# Losses.
-
-
 def test_losses_come_from_the_newest_log(tmp_path: Path) -> None:
     old = [{"step": 10, "loss": 9.0}]
     new: list[dict[str, object]] = [
@@ -632,9 +283,6 @@ def test_a_log_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     run = discover_run([tmp_path])
     assert run.losses == ()
     assert mention(run, "no losses: ")
-
-
-# Start-up.
 
 
 def test_finding_a_run_does_not_import_torch(tmp_path: Path) -> None:
