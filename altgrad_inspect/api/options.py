@@ -1,0 +1,111 @@
+"""The options that functions of the API share, and how they become settings."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from altgrad_inspect.engine.events import Listener
+from altgrad_inspect.quantize.spec import Quantizer, parse_quantizer
+from altgrad_inspect.settings import (
+    DEFAULT_CRITICAL_LAYERS,
+    DEFAULT_QUANTIZER,
+    FlipSettings,
+    SelectionSettings,
+    TrendSettings,
+)
+
+
+class LayerOptions(TypedDict, total=False):
+    """Which layers to look at; shared by every function.
+
+    Attributes:
+        layers: Patterns of layers to look at: a substring, a glob, or ``re:...``.
+        exclude: Patterns of layers to leave out; they win.
+    """
+
+    layers: Sequence[str]
+    exclude: Sequence[str]
+
+
+class SelectionOptions(LayerOptions, total=False):
+    """What part of a run to look at.
+
+    Attributes:
+        steps: ``FIRST:LAST:STRIDE``, each optional.
+        last: Only the last N checkpoints.
+    """
+
+    steps: str | None
+    last: int | None
+
+
+class WorkOptions(TypedDict, total=False):
+    """Where to compute, and who watches.
+
+    Attributes:
+        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        jobs: Worker threads; one a core if None.
+        on_event: Called in this thread with every event of `altgrad_inspect.engine.events`.
+    """
+
+    device: str
+    jobs: int | None
+    on_event: Listener
+
+
+class MeasureOptions(SelectionOptions, WorkOptions, total=False):
+    """The options of everything that measures a run."""
+
+
+class PairOptions(LayerOptions, WorkOptions, total=False):
+    """The options of everything that measures two checkpoints."""
+
+
+class TrendOptions(TypedDict, total=False):
+    """How series are smoothed and when they raise an alert.
+
+    Attributes:
+        alpha: EMA weight of the newest value, in (0, 1].
+        half_life: In training steps; replaces ``alpha`` and follows uneven spacing.
+        warmup: Checkpoints before alerts are possible.
+        threshold: Drop of the EMA below its baseline that raises ``rank-drop``, in (0, 1).
+        critical: Patterns of layers that get half of the threshold.
+    """
+
+    alpha: float
+    half_life: float | None
+    warmup: int
+    threshold: float
+    critical: Sequence[str]
+
+
+class MeasureAndTrendOptions(MeasureOptions, TrendOptions, total=False):
+    """The options of `trend` and `report`."""
+
+
+def read_selection(options: SelectionOptions) -> SelectionSettings:
+    """Return what part of a run the options ask for."""
+    return SelectionSettings(
+        layers=tuple(options.get("layers", ())),
+        exclude=tuple(options.get("exclude", ())),
+        steps=options.get("steps"),
+        last=options.get("last"),
+    )
+
+
+def read_trend_settings(options: TrendOptions) -> TrendSettings:
+    """Return how the options ask series to be smoothed."""
+    default = TrendSettings()
+    return TrendSettings(
+        alpha=options.get("alpha", default.alpha),
+        half_life_steps=options.get("half_life"),
+        warmup_checkpoints=options.get("warmup", default.warmup_checkpoints),
+        rank_drop_threshold=options.get("threshold", default.rank_drop_threshold),
+        critical_layers=tuple(options.get("critical", DEFAULT_CRITICAL_LAYERS)),
+    )
+
+
+def read_quantizers(specs: Sequence[str]) -> tuple[Quantizer, ...]:
+    """Parse the specifications; the same quantizer given twice counts once."""
+    settings = FlipSettings(quantizers=tuple(specs))
+    named = [DEFAULT_QUANTIZER if spec == "auto" else spec for spec in settings.quantizers]
+    return tuple({str(q): q for q in map(parse_quantizer, named)}.values())
