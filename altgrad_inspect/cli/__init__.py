@@ -12,7 +12,6 @@ import typer
 
 from altgrad_inspect.cli import demo, flips, formats, ls, rank, report, trend
 from altgrad_inspect.cli.guard import run_guarded
-from altgrad_inspect.errors import ExitCode
 
 app = typer.Typer(
     name="altgrad-inspect",
@@ -30,7 +29,7 @@ app.command(name="formats")(formats.formats)
 app.command(name="demo")(demo.demo)
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001
+def _print_version(value: bool) -> bool:  # noqa: FBT001
     if value:
         from importlib.metadata import PackageNotFoundError, version
 
@@ -40,11 +39,11 @@ def _print_version(value: bool) -> None:  # noqa: FBT001
             number = "0+unknown"
         typer.echo(f"altgrad-inspect {number}")
         raise typer.Exit
+    return value
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def _root(
-    context: typer.Context,
     *,
     _version: Annotated[
         bool,
@@ -58,9 +57,6 @@ def _root(
     Reads the checkpoints that a run saved; needs neither the model's code nor a GPU.
     Start with `altgrad-inspect demo`, or with `altgrad-inspect report RUN`.
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(ExitCode.USAGE)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ _RUNS: Final = ("healthy", "faulty")
 
 
 def demo(
-    context: typer.Context,
     *,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the tables are written.")
@@ -34,7 +33,7 @@ def demo(
     """
     del quiet, verbose, color  # the callbacks of the options took them
     samples = find_samples()
-    talk = find_talk(context)
+    talk = find_talk()
     talk.output_format = OutputFormat.TABLE
     status: int = ExitCode.OK
     for name in _RUNS:

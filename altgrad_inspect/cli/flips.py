@@ -1,7 +1,5 @@
 """``altgrad-inspect flips``: which quantized weights changed between checkpoints."""
 
-import typer
-
 from altgrad_inspect.cli import options
 from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
@@ -10,7 +8,6 @@ from altgrad_inspect.cli.target import choose_target
 
 
 def flips(
-    context: typer.Context,
     run: options.Run = None,
     *,
     layers: options.Layers = None,
@@ -33,7 +30,7 @@ def flips(
     """
     del output_format, quiet, verbose, color  # the callbacks of the options took them
     check_out(out)
-    talk = find_talk(context)
+    talk = find_talk()
     with show_progress(talk) as listen:
         from altgrad_inspect import api
 

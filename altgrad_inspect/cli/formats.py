@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def formats(
-    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="NAME", help="Formats to show, e.g. e4m3; all if none."),
@@ -32,7 +31,7 @@ def formats(
     from altgrad_inspect.formats import FORMATS, find_format
 
     chosen = [find_format(name) for name in names] if names else list(FORMATS.values())
-    _show([_describe(fmt) for fmt in chosen], find_talk(context))
+    _show([_describe(fmt) for fmt in chosen], find_talk())
     return 0
 
 

@@ -10,11 +10,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import NoReturn
 
 import typer
 
-from altgrad_inspect.cli.talk import Talk
+from altgrad_inspect.cli.talk import Talk, start_talk
 from altgrad_inspect.errors import ExitCode, InspectError
 
 _REPORT_THIS = "this is a bug in altgrad-inspect, please report this (-vv shows the traceback)"
@@ -30,13 +31,13 @@ def _on_terminate(_signal: int, _frame: object) -> NoReturn:
 
 def run_guarded(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     """Run ``app`` on ``args`` (``sys.argv`` if None) and return the exit status."""
-    talk = Talk()
+    talk = start_talk()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     previous = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        status = _run(app, args, talk)
+        status = _run(app, sys.argv[1:] if args is None else args)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  # the outermost frame: nothing may pass
         status = _explain(error, talk)
@@ -45,13 +46,14 @@ def run_guarded(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     return _close_stdout(status)
 
 
-def _run(app: typer.Typer, args: Sequence[str] | None, talk: Talk) -> int:
-    status = app(
-        args=None if args is None else list(args),
-        prog_name="altgrad-inspect",
-        standalone_mode=False,
-        obj=talk,
-    )
+def _run(app: typer.Typer, args: Sequence[str]) -> int:
+    if not args and len(app.registered_commands) > 1:
+        with redirect_stdout(sys.stderr):
+            app(args=["--help"], prog_name="altgrad-inspect", standalone_mode=False)
+        return ExitCode.USAGE
+    status = app(args=list(args), prog_name="altgrad-inspect", standalone_mode=False)
+    if status == ExitCode.INTERRUPTED:  # typer has made it a number, which says nothing
+        raise KeyboardInterrupt
     return status if isinstance(status, int) else ExitCode.OK
 
 
@@ -69,6 +71,8 @@ def _explain(error: BaseException, talk: Talk) -> int:
             status = ExitCode.TERMINATED
             talk.say_error(error, status, message="terminated")
         case BrokenPipeError():
+            status = ExitCode.OK
+        case SystemExit(__context__=BrokenPipeError()):  # what typer makes of one
             status = ExitCode.OK
         case SystemExit(code=int(code)):
             status = code

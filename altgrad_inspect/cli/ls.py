@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def ls(
-    context: typer.Context,
     run: options.Run = None,
     *,
     layers: options.Layers = None,
@@ -39,7 +38,7 @@ def ls(
     del output_format, quiet, verbose, color  # the callbacks of the options took them
     from altgrad_inspect import api
 
-    talk = find_talk(context)
+    talk = find_talk()
     target = choose_target(run)
     selection = api.SelectionOptions(
         layers=layers or (), exclude=exclude or (), steps=steps, last=last

@@ -11,23 +11,23 @@ DEFAULT_OUT: Final = Path("altgrad-report")
 DEFAULT_QUANT: Final = ("auto",)
 
 
-def _set_format(context: typer.Context, value: OutputFormat) -> OutputFormat:
-    find_talk(context).output_format = value
+def _set_format(value: OutputFormat) -> OutputFormat:
+    find_talk().output_format = value
     return value
 
 
-def _set_quiet(context: typer.Context, value: bool) -> bool:  # noqa: FBT001
-    find_talk(context).quiet = value
+def _set_quiet(value: bool) -> bool:  # noqa: FBT001
+    find_talk().quiet = value
     return value
 
 
-def _set_verbose(context: typer.Context, value: int) -> int:
-    find_talk(context).verbosity = value
+def _set_verbose(value: int) -> int:
+    find_talk().verbosity = value
     return value
 
 
-def _set_color(context: typer.Context, value: ColorMode) -> ColorMode:
-    find_talk(context).color = value
+def _set_color(value: ColorMode) -> ColorMode:
+    find_talk().color = value
     return value
 
 

@@ -1,7 +1,5 @@
 """``altgrad-inspect rank``: stable and effective rank of every layer over the run."""
 
-import typer
-
 from altgrad_inspect.cli import options
 from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
@@ -10,7 +8,6 @@ from altgrad_inspect.cli.target import choose_target
 
 
 def rank(
-    context: typer.Context,
     run: options.Run = None,
     *,
     layers: options.Layers = None,
@@ -32,7 +29,7 @@ def rank(
     """
     del output_format, quiet, verbose, color  # the callbacks of the options took them
     check_out(out)
-    talk = find_talk(context)
+    talk = find_talk()
     with show_progress(talk) as listen:
         from altgrad_inspect import api
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,12 +92,20 @@ class Talk:
         return is_terminal and not refused
 
 
-def find_talk(context: typer.Context) -> Talk:
-    """Return the talk of the running program; a fresh one outside of ``main``."""
-    root = context.find_root()
-    if not isinstance(root.obj, Talk):
-        root.obj = Talk()
-    return root.obj
+_CURRENT: ContextVar[Talk] = ContextVar("talk")
+
+
+def start_talk() -> Talk:
+    """Begin a run of the program: everything at its default."""
+    talk = Talk()
+    _CURRENT.set(talk)
+    return talk
+
+
+def find_talk() -> Talk:
+    """Return the talk of the running program."""
+    talk = _CURRENT.get(None)
+    return start_talk() if talk is None else talk
 
 
 def write_stdout(text: str) -> None:

@@ -1,7 +1,5 @@
 """``altgrad-inspect trend``: which layers drift, from a run or from its tables."""
 
-import typer
-
 from altgrad_inspect.cli import options
 from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
@@ -13,7 +11,6 @@ _DEFAULTS = TrendSettings()
 
 
 def trend(
-    context: typer.Context,
     run: options.Run = None,
     *,
     layers: options.Layers = None,
@@ -41,7 +38,7 @@ def trend(
     """
     del output_format, quiet, verbose, color  # the callbacks of the options took them
     check_out(out)
-    talk = find_talk(context)
+    talk = find_talk()
     with show_progress(talk) as listen:
         from altgrad_inspect import api
 
