@@ -1,12 +1,12 @@
 """The options that functions of the API share, and how they become settings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 from altgrad_inspect.engine.events import Listener
 from altgrad_inspect.quantize.spec import Quantizer, parse_quantizer
 from altgrad_inspect.settings import (
-    DEFAULT_CRITICAL_LAYERS,
     DEFAULT_QUANTIZER,
     FlipSettings,
     SelectionSettings,
@@ -69,6 +69,7 @@ class TrendOptions(TypedDict, total=False):
         warmup: Checkpoints before alerts are possible.
         threshold: Drop of the EMA below its baseline that raises ``rank-drop``, in (0, 1).
         critical: Patterns of layers that get half of the threshold.
+        trend_settings: All settings of trends and rules; the options above win over it.
     """
 
     alpha: float
@@ -76,6 +77,7 @@ class TrendOptions(TypedDict, total=False):
     warmup: int
     threshold: float
     critical: Sequence[str]
+    trend_settings: TrendSettings
 
 
 class MeasureAndTrendOptions(MeasureOptions, TrendOptions, total=False):
@@ -94,13 +96,14 @@ def read_selection(options: SelectionOptions) -> SelectionSettings:
 
 def read_trend_settings(options: TrendOptions) -> TrendSettings:
     """Return how the options ask series to be smoothed."""
-    default = TrendSettings()
-    return TrendSettings(
-        alpha=options.get("alpha", default.alpha),
-        half_life_steps=options.get("half_life"),
-        warmup_checkpoints=options.get("warmup", default.warmup_checkpoints),
-        rank_drop_threshold=options.get("threshold", default.rank_drop_threshold),
-        critical_layers=tuple(options.get("critical", DEFAULT_CRITICAL_LAYERS)),
+    base = options.get("trend_settings", TrendSettings())
+    return replace(
+        base,
+        alpha=options.get("alpha", base.alpha),
+        half_life_steps=options.get("half_life", base.half_life_steps),
+        warmup_checkpoints=options.get("warmup", base.warmup_checkpoints),
+        rank_drop_threshold=options.get("threshold", base.rank_drop_threshold),
+        critical_layers=tuple(options.get("critical", base.critical_layers)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Unpack
 
 import pyarrow as pa
 
+from altgrad_inspect.api.diagnosis import add_diagnosis
 from altgrad_inspect.api.options import (
     MeasureAndTrendOptions,
     MeasureOptions,
@@ -21,20 +22,16 @@ from altgrad_inspect.engine.local import resolve_device, run_units
 from altgrad_inspect.engine.open_run import OpenRun, RunTarget, open_run
 from altgrad_inspect.engine.plan import Plan, build_plan, describe_layer
 from altgrad_inspect.errors import NothingMatchedError
-from altgrad_inspect.settings import EngineSettings, RankSettings, TrendSettings
+from altgrad_inspect.settings import EngineSettings, RankSettings
 from altgrad_inspect.tables.convert import build_table
 from altgrad_inspect.tables.results import Results
 from altgrad_inspect.tables.schema import (
-    ALERTS,
     CHECKPOINTS,
     FLIPS,
     LAYERS,
     RANKS,
     SKIPPED,
-    TRENDS,
-    VERDICTS,
 )
-from altgrad_inspect.trends.detect import diagnose
 
 
 def flips(
@@ -92,9 +89,9 @@ def trend(
     """
     settings = read_trend_settings(options)
     if isinstance(run, str | Path) and (Path(run) / RANKS.file_name).is_file():
-        return _with_trends("trends", Results.read(run), settings)
+        return add_diagnosis("trends", Results.read(run), settings)
     tasks = LayerTasks(quantizers=read_quantizers(quant), ranks=True)
-    return _with_trends("trends", measure_run("trends", run, tasks, options), settings)
+    return add_diagnosis("trends", measure_run("trends", run, tasks, options), settings)
 
 
 def report(
@@ -117,7 +114,7 @@ def report(
     """
     settings = read_trend_settings(options)
     tasks = LayerTasks(quantizers=read_quantizers(quant), ranks=True, spectra=spectra)
-    return _with_trends("report", measure_run("report", run, tasks, options), settings)
+    return add_diagnosis("report", measure_run("report", run, tasks, options), settings)
 
 
 def ls(run: RunTarget = ".", **options: Unpack[SelectionOptions]) -> Results:
@@ -221,24 +218,3 @@ def _tables(opened: OpenRun, rows: LayerRows, tasks: LayerTasks) -> dict[str, pa
     if tasks.ranks:
         tables[RANKS.name] = build_table(RANKS, rows.ranks)
     return tables
-
-
-def _with_trends(subject: str, measured: Results, settings: TrendSettings) -> Results:
-    diagnosis = diagnose(
-        settings,
-        ranks=measured.ranks,
-        flips=measured.flips,
-        checkpoints=measured.checkpoints,
-    )
-    return Results(
-        subject=subject,
-        run=measured.run,
-        tables={
-            **measured.tables,
-            TRENDS.name: build_table(TRENDS, diagnosis.points),
-            ALERTS.name: build_table(ALERTS, diagnosis.alerts),
-            VERDICTS.name: build_table(VERDICTS, diagnosis.verdicts),
-        },
-        settings={**measured.settings, "trends": asdict(settings)},
-        notes=measured.notes,
-    )
