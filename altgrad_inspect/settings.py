@@ -6,7 +6,7 @@ object is made, so a wrong value is a ConfigError at the door and not a wrong ro
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from altgrad_inspect.errors import ConfigError
 
@@ -15,6 +15,18 @@ DEFAULT_CRITICAL_LAYERS: Final = ("lm_head", "c_proj", "o_proj", "down_proj", "o
 
 DEFAULT_QUANTIZER: Final = "e4m3:tensor:amax"
 """What ``--quant auto`` means for checkpoints that are not quantized."""
+
+
+_FLIP_SHARES: Final = (
+    "flips_fading_level",
+    "loss_flat_fraction",
+    "stall_flip_fraction",
+    "stall_peer_share",
+    "stall_update_fraction",
+    "oscillation_reverted",
+    "saturation_fraction",
+)
+"""Settings of the flip rules that are shares of something, between 0 and 1."""
 
 
 def _require(condition: bool, setting: str, value: object, expected: str) -> None:  # noqa: FBT001
@@ -83,6 +95,19 @@ class TrendSettings:
         rank_drop_threshold: Drop of the EMA below its baseline that raises ``rank-drop``,
             in (0, 1).
         critical_layers: Layer patterns that get half of the threshold.
+        trained_layers: Patterns of layers that should learn: one that is frozen or zero
+            through the whole run is then a warning.
+        flips_fading_level: Flips per step below this share of their baseline have faded, in
+            (0, 1).
+        loss_flat_fraction: A loss that changes by less than this share over its last third
+            has flattened, in (0, 1).
+        stall_flip_fraction: ``bit-stalled`` needs a flip fraction below this, in (0, 1) ...
+        stall_peer_share: ... and below this share of the median of the peers, in (0, 1) ...
+        stall_update_fraction: ... while at least this share of the weights moves, in (0, 1).
+        oscillation_excess: ``oscillation`` needs a flip excess above this, at least 1 ...
+        oscillation_reverted: ... and more than this share of the flips reverted, in (0, 1).
+        saturation_fraction: More clipped weights than this share are too many, in (0, 1).
+        scale_jump_ratio: A scale that changes by more than this factor jumps, above 1.
     """
 
     alpha: float = 0.3
@@ -91,6 +116,16 @@ class TrendSettings:
     warmup_fraction: float = 0.1
     rank_drop_threshold: float = 0.3
     critical_layers: tuple[str, ...] = DEFAULT_CRITICAL_LAYERS
+    trained_layers: tuple[str, ...] = ()
+    flips_fading_level: float = 0.1
+    loss_flat_fraction: float = 0.01
+    stall_flip_fraction: float = 1e-4
+    stall_peer_share: float = 0.05
+    stall_update_fraction: float = 0.01
+    oscillation_excess: float = 3.0
+    oscillation_reverted: float = 0.5
+    saturation_fraction: float = 0.01
+    scale_jump_ratio: float = 4.0
 
     def __post_init__(self) -> None:
         _require(0 < self.alpha <= 1, "alpha", self.alpha, "above 0 and at most 1")
@@ -102,6 +137,12 @@ class TrendSettings:
         )
         threshold = self.rank_drop_threshold
         _require(0 < threshold < 1, "threshold", threshold, "between 0 and 1")
+        for name in _FLIP_SHARES:
+            share = getattr(self, name)
+            _require(0 < share < 1, name, share, "between 0 and 1")
+        excess, ratio = self.oscillation_excess, self.scale_jump_ratio
+        _require(excess >= 1, "oscillation_excess", excess, "at least 1")
+        _require(ratio > 1, "scale_jump_ratio", ratio, "above 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +168,49 @@ class EngineSettings:
     def num_workers(self) -> int:
         """Worker threads to use; the cores this process may run on if not set."""
         return self.jobs or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSettings:
+    """What the command line looks at if nothing is named, and how it answers.
+
+    Attributes:
+        run: The run: a directory, a checkpoint file, a glob, or several of them. In a file,
+            relative to that file.
+        out: Directory of the tables. In a file, relative to that file.
+        format: What goes to stdout.
+        color: When to use colours.
+        quiet: Nothing on stderr but errors.
+        verbose: 1 shows every row, 2 also tracebacks; at least 0.
+    """
+
+    run: tuple[str, ...] = (".",)
+    out: str = "altgrad-report"
+    format: Literal["table", "json", "jsonl", "csv", "md"] = "table"
+    color: Literal["auto", "always", "never"] = "auto"
+    quiet: bool = False
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        _require(all(self.run) and bool(self.run), "run", self.run, "at least one name, none empty")
+        _require(bool(self.out), "out", self.out, "the name of a directory")
+        _require(self.verbose >= 0, "verbose", self.verbose, "at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """What ``check`` calls a finding.
+
+    Attributes:
+        fail_on: The least severity of a finding.
+        rule: Only these rules and verdicts; all if empty.
+        ignore: Rules and verdicts to leave out; they win over ``rule``.
+        exit_zero: Exit with 0 even if there are findings.
+        no_out: Write no tables.
+    """
+
+    fail_on: Literal["info", "warning", "critical"] = "warning"
+    rule: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    exit_zero: bool = False
+    no_out: bool = False
