@@ -81,7 +81,7 @@ class LayerRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRef:
-    """One checkpoint as discovered: nothing but its directory entry was read.
+    """One checkpoint as discovered: names and headers were looked at, no weights.
 
     Attributes:
         step: Training step; within one run it is unique.
@@ -251,6 +251,8 @@ class RankRecord:
     step: int
     rows: int
     cols: int
+    step_from: int | None = None
+    rounding_floor: float | None = None
     spectrum: Spectrum | None = None
     status: Status = Status.OK
     reason: str | None = None

@@ -9,16 +9,15 @@ from typing import Final
 
 from altgrad_inspect.checkpoints.header import Header, read_header
 from altgrad_inspect.checkpoints.json_files import read_json_object
-from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.checkpoints.names import normalise_name, normalise_names
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.records import CheckpointRef, FileRef, LayerRef
 from altgrad_inspect.storage.local import LocalReader
 
-__all__ = ["Checkpoint", "LayerReader", "open_checkpoint"]
-
 _CONFIG: Final = "config.json"
+_NUM_SAMPLES: Final = 16
+_SAMPLE_BYTES: Final = 4096
 _HEAD: Final = "lm_head.weight"
 _EMBEDDINGS: Final = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
@@ -36,8 +35,9 @@ class Checkpoint:
         notes: What is worth a sentence, for stderr.
         num_weights: Elements of all layers.
         size_bytes: Size of all files.
-        fingerprint: Of the headers and the sizes of the files. It tells apart checkpoints of
-            different structure, and says nothing about the weights.
+        fingerprint: Of the headers, the sizes, and samples of the bytes of the files: two
+            checkpoints of a run that trained differ in it, and the same files moved
+            elsewhere do not. It is no proof that two checkpoints are identical.
     """
 
     ref: CheckpointRef
@@ -59,14 +59,16 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
             that the index names is missing.
     """
     headers: dict[Path, tuple[FileRef, Header]] = {}
+    files: list[tuple[str, int, str, str]] = []
     for path in ref.files:
         with LocalReader(path) as reader:
-            headers[path] = (reader.file, read_header(reader))
+            header = read_header(reader)
+            headers[path] = (reader.file, header)
+            files.append((path.name, reader.size_bytes, header.digest, _sample(reader)))
     layers, notes = _find_layers(ref, headers)
     metadata = {
         key: value for _, header in headers.values() for key, value in header.metadata.items()
     }
-    files = [(file.path.name, file.size_bytes, header.digest) for file, header in headers.values()]
     return Checkpoint(
         ref=ref,
         layers=MappingProxyType(layers),
@@ -74,7 +76,7 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
         aliases=MappingProxyType(_find_aliases(ref, layers, metadata)),
         notes=notes,
         num_weights=sum(layer.num_weights for layer in layers.values()),
-        size_bytes=sum(size for _, size, _ in files),
+        size_bytes=sum(size for _, size, _, _ in files),
         fingerprint=_digest(files),
     )
 
@@ -165,6 +167,16 @@ def _ties_word_embeddings(path: Path) -> bool:
         return read_json_object(config).get("tie_word_embeddings") is True
     except CheckpointError:
         return False  # the weights do not depend on it
+
+
+def _sample(reader: LocalReader) -> str:
+    """Digest of `_NUM_SAMPLES` pieces spread evenly over the file."""
+    digest = blake2b(digest_size=16)
+    room = max(0, reader.size_bytes - _SAMPLE_BYTES)
+    for index in range(_NUM_SAMPLES):
+        offset = room * index // (_NUM_SAMPLES - 1)
+        digest.update(reader.read(offset, min(_SAMPLE_BYTES, reader.size_bytes)))
+    return digest.hexdigest()
 
 
 def _digest(parts: Iterable[object]) -> str:

@@ -59,6 +59,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             records.append(_record(run, ref, status=Status.FAILED, reason=str(error)))
         else:
             opened.append(checkpoint)
+            notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
             records.append(_record(run, ref, checkpoint, loss=losses.get(ref.step)))
     if problems and not opened:
         raise problems[0]

@@ -9,6 +9,7 @@ The scalar definition is ``FloatFormat.ordinal``; the tests hold every code and 
 midpoint of every format of up to 16 bits against it.
 """
 
+import math
 from functools import cache
 
 import torch
@@ -39,7 +40,7 @@ def nan_ordinal(fmt: ElementFormat) -> int:
 
 
 def encode_ordinals(
-    scaled: Float[Tensor, "*shape"], fmt: ElementFormat
+    scaled: Float[Tensor, "*shape"], fmt: ElementFormat, *, may_hold_nan: bool = True
 ) -> Integer[Tensor, "*shape"]:
     """Round ``scaled`` (weights over their scale) onto ``fmt``.
 
@@ -48,6 +49,7 @@ def encode_ordinals(
     Args:
         scaled: float32, any shape and device.
         fmt: The format.
+        may_hold_nan: False if the caller knows that there is no NaN, which saves a pass.
 
     Returns:
         Ordinals in [-code_of_max, code_of_max], or `nan_ordinal`; int8 or int16.
@@ -60,7 +62,9 @@ def encode_ordinals(
         ordinals = _round_in_float32(scaled, fmt)
     else:
         ordinals = _round_in_float64(scaled, fmt)
-    return ordinals.masked_fill_(torch.isnan(scaled), nan_ordinal(fmt))
+    if may_hold_nan:
+        ordinals.masked_fill_(torch.isnan(scaled), nan_ordinal(fmt))
+    return ordinals
 
 
 def _round_to_integers(
@@ -154,28 +158,54 @@ def measure_ulps(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Float[T
     """Distance between neighbouring values of ``fmt`` at ``scaled``, in units of the scale.
 
     2**(exponent - M) with the subnormals' spacing as the floor and that of the largest
-    value as the ceiling; 1 for integers. float64; NaN stays NaN.
+    value as the ceiling, also for infinities and NaN; 1 for integers.
+
+    Args:
+        scaled: float32, any shape and device.
+        fmt: The format.
+
+    Returns:
+        float32 where that holds every spacing of the format, else float64; all exact.
     """
-    magnitude = scaled.abs().double()
     if isinstance(fmt, IntFormat):
-        return torch.where(torch.isnan(magnitude), magnitude, 1.0)
-    magnitude = magnitude.clamp_(max=min(fmt.max, torch.finfo(torch.float64).max))
+        return torch.ones_like(scaled)
+    lowest = 1 - fmt.bias
+    highest = max(lowest, _exponent_of_max(fmt))
+    if lowest - fmt.mantissa_bits > -_FLOAT32_BIAS:
+        exponents = scaled.view(torch.int32) & 0x7F800000
+        exponents.clamp_(_float32_exponent(lowest), _float32_exponent(highest))
+        exponents -= fmt.mantissa_bits << _FLOAT32_MANTISSA_BITS
+        return exponents.view(torch.float32)
+    magnitude = torch.nan_to_num(scaled.abs().double(), nan=0.0, posinf=_FLOAT32_MAX)
     exponents = torch.frexp(magnitude).exponent - 1
-    floor = max(1 - fmt.bias, -1000)  # float32 values never come near it
-    exponents = torch.where(magnitude == 0, floor, exponents).clamp_(min=floor)
-    ulps = torch.ldexp(torch.ones_like(magnitude), exponents - fmt.mantissa_bits)
-    return torch.where(torch.isnan(magnitude), magnitude, ulps)
+    lowest = max(lowest, -1000)  # float32 values never come near it
+    exponents = torch.where(magnitude == 0, lowest, exponents).clamp_(lowest, highest)
+    return torch.ldexp(torch.ones_like(magnitude), exponents - fmt.mantissa_bits)
 
 
-def clips(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Tensor:
-    """Where rounding onto an endless continuation of ``fmt`` would leave its range.
+def _exponent_of_max(fmt: FloatFormat) -> int:
+    """Exponent of the largest value, no larger than that of the largest float32."""
+    return math.frexp(min(fmt.max, _FLOAT32_MAX))[1] - 1
 
-    A value a rounding error above the largest one is not clipped, it is merely rounded;
-    infinities are clipped, NaN is not. Bool, shape of ``scaled``.
+
+def _float32_exponent(exponent: int) -> int:
+    """``exponent`` as it stands in the bits of a float32."""
+    return (exponent + _FLOAT32_BIAS) << _FLOAT32_MANTISSA_BITS
+
+
+def clip_limit(fmt: ElementFormat) -> tuple[float, bool]:
+    """Above which magnitude a value is clipped, and whether the limit itself is.
+
+    A value is clipped if rounding onto an endless continuation of ``fmt`` would leave its
+    range: one that exceeds the largest value by a rounding error is merely rounded.
     """
     if fmt.max > _FLOAT32_MAX:
-        return torch.isinf(scaled)
-    limit = fmt.max + fmt.ulp(fmt.max) / 2
+        return math.inf, True
+    return fmt.max + fmt.ulp(fmt.max) / 2, fmt.code_of_max % 2 == 1
+
+
+def count_clipped(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> int:
+    """Count what `clip_limit` calls clipped; infinities are, NaN is not."""
+    limit, inclusive = clip_limit(fmt)
     magnitude = scaled.abs()
-    tie_rounds_away = fmt.code_of_max % 2 == 1
-    return magnitude >= limit if tie_rounds_away else magnitude > limit
+    return int(torch.count_nonzero(magnitude >= limit if inclusive else magnitude > limit))

@@ -6,54 +6,24 @@ Columns are only ever added; a rename or removal bumps ``SCHEMA_VERSION``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
+
+from altgrad_inspect.tables.columns import INT as _INT
+from altgrad_inspect.tables.columns import REAL as _REAL
+from altgrad_inspect.tables.columns import STATUS as _STATUS
+from altgrad_inspect.tables.columns import TEXT as _TEXT
+from altgrad_inspect.tables.columns import TableSchema
+from altgrad_inspect.tables.columns import column as _column
+from altgrad_inspect.tables.comparisons import COMPARISONS
 
 SCHEMA_VERSION: Final = 1
 
 HISTOGRAM_BINS: Final = ("1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65-128", "over 128")
 """Distances in codes of the bins of ``code_step_histogram``."""
 
-
-@dataclass(frozen=True, slots=True)
-class TableSchema:
-    """One table: its columns and the columns that its rows are sorted by.
-
-    Attributes:
-        name: The file is ``{name}.parquet``.
-        arrow: Column names, types, and per column the metadata ``meaning`` and ``unit``.
-        sort_keys: Rows are sorted by these; together they identify a row.
-    """
-
-    name: str
-    arrow: pa.Schema
-    sort_keys: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Column names in order."""
-        return tuple(self.arrow.names)
-
-    @property
-    def file_name(self) -> str:
-        """Name of the Parquet file in the output directory."""
-        return f"{self.name}.parquet"
-
-
-_TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
-
-
-def _column(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:  # type: ignore[type-arg]
-    return pa.field(name, kind, metadata={"meaning": meaning, "unit": unit})
-
-
-_STATUS = (
-    _column("status", _TEXT, "", "ok, undefined, skipped or failed"),
-    _column("reason", _TEXT, "", "why the status is not ok; null if it is"),
-)
 
 FLIPS: Final = TableSchema(
     name="flips",
@@ -151,7 +121,13 @@ RANKS: Final = TableSchema(
         [
             _column("layer", _TEXT, "", "name of the layer"),
             _column("matrix", _INT, "index", "0, or the index in a stack of matrices"),
-            _column("subject", _TEXT, "", "weight, or update (this step minus the one before)"),
+            _column(
+                "subject",
+                _TEXT,
+                "",
+                "weight; with --updates also update (this step minus the one before) and "
+                "update_total (this step minus the first with the layer)",
+            ),
             _column("step", _INT, "steps", "step of the checkpoint"),
             _column("rows", _INT, "weights", "rows of the matrix"),
             _column("cols", _INT, "weights", "columns of the matrix"),
@@ -191,6 +167,14 @@ RANKS: Final = TableSchema(
                 pa.list_(pa.float32()),
                 "weight",
                 "descending, with --spectra; null if one is beyond float32",
+            ),
+            _column("step_from", _INT, "steps", "the step that is subtracted; null for weight"),
+            _column(
+                "rounding_floor",
+                _REAL,
+                "weight",
+                "Frobenius norm that rounding to a 16-bit dtype alone leaves in an update, on "
+                "average; null for weight and for wider dtypes",
             ),
             *_STATUS,
         ]
@@ -276,7 +260,9 @@ CHECKPOINTS: Final = TableSchema(
             _column("num_layers", _INT, "layers", "layers in the checkpoint"),
             _column("num_weights", _INT, "weights", "elements in all layers"),
             _column("size_bytes", _INT, "bytes", "size of its safetensors files"),
-            _column("fingerprint", _TEXT, "", "digest of its headers and sizes"),
+            _column(
+                "fingerprint", _TEXT, "", "digest of its headers, its size and samples of its bytes"
+            ),
             _column("loss", _REAL, "", "mean training loss since the checkpoint before"),
             *_STATUS,
         ]
@@ -301,5 +287,11 @@ LAYERS: Final = TableSchema(
 """What ``ls`` shows of the layers; not written to disk."""
 
 TABLES: Final[Mapping[str, TableSchema]] = MappingProxyType(
-    {table.name: table for table in (FLIPS, RANKS, TRENDS, ALERTS, VERDICTS, SKIPPED, CHECKPOINTS, LAYERS)}
+    {
+        table.name: table
+        for table in (
+            *(FLIPS, RANKS, TRENDS, ALERTS, VERDICTS, SKIPPED, CHECKPOINTS, LAYERS),
+            *COMPARISONS,
+        )
+    }
 )

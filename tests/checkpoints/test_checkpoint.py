@@ -122,9 +122,13 @@ def test_two_embeddings_tie_no_head(tmp_path: Path) -> None:
     assert open_only(tmp_path).aliases == {}
 
 
-def test_the_fingerprint_is_that_of_the_structure(tmp_path: Path) -> None:
+def test_the_fingerprint_tells_weights_and_structures_apart_and_ignores_the_place(
+    tmp_path: Path,
+) -> None:
     one = open_only(write_weights(tmp_path / "1" / "model.safetensors", tensors(1.0)))
-    same = open_only(write_weights(tmp_path / "2" / "model.safetensors", tensors(2.0)))
-    other = open_only(write_weights(tmp_path / "3" / "model.safetensors", {"a": torch.zeros(3)}))
-    assert one.fingerprint == same.fingerprint != other.fingerprint
+    moved = open_only(write_weights(tmp_path / "2" / "model.safetensors", tensors(1.0)))
+    trained = open_only(write_weights(tmp_path / "3" / "model.safetensors", tensors(2.0)))
+    other = open_only(write_weights(tmp_path / "4" / "model.safetensors", {"a": torch.zeros(3)}))
+    assert one.fingerprint == moved.fingerprint
+    assert len({one.fingerprint, trained.fingerprint, other.fingerprint}) == 3
     assert len(one.fingerprint) == 32
