@@ -25,11 +25,21 @@ from altgrad_inspect.records import (
     RankRecord,
     SkippedLayer,
     TrendPoint,
+    VerdictRecord,
 )
-from altgrad_inspect.tables.schema import TableSchema
+from altgrad_inspect.tables.columns import TableSchema
+from altgrad_inspect.tables.comparisons import CompareRow, ComparisonRow, read_side
 
 Record = (
-    Alert | CheckpointRecord | FlipRecord | LayerRecord | RankRecord | SkippedLayer | TrendPoint
+    Alert
+    | CheckpointRecord
+    | ComparisonRow
+    | FlipRecord
+    | LayerRecord
+    | RankRecord
+    | SkippedLayer
+    | TrendPoint
+    | VerdictRecord
 )
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
@@ -79,6 +89,8 @@ def _read_value(record: Record, column: str) -> object:
         if column in _DERIVED:
             return _DERIVED[column](record)
         return getattr(record.spectrum, column) if record.spectrum is not None else None
+    if isinstance(record, CompareRow):
+        return read_side(record, column)
     return getattr(record, column)
 
 

@@ -20,6 +20,7 @@ from altgrad_inspect.records import (
     TrendPoint,
     TrendState,
 )
+from altgrad_inspect.tables.columns import TableSchema
 from altgrad_inspect.tables.convert import Record, build_table
 from altgrad_inspect.tables.schema import (
     ALERTS,
@@ -30,7 +31,6 @@ from altgrad_inspect.tables.schema import (
     SKIPPED,
     TABLES,
     TRENDS,
-    TableSchema,
 )
 from tests.tables.examples import COUNTS, SPECTRUM, flip_record, rank_record
 
@@ -115,6 +115,8 @@ def test_a_rank_record_fills_every_column() -> None:
         "effective_rank_fraction": 0.75,
         "stable_rank_vs_random": pytest.approx(2 / (36 / 25)),
         "singular_values": [1.0, 0.5, 0.25, 0.0],
+        "step_from": None,
+        "rounding_floor": None,
         "status": "ok",
         "reason": None,
     }
@@ -145,7 +147,17 @@ def test_a_flat_record_is_its_row(schema: TableSchema, record: Record) -> None:
     ("schema", "record", "given_columns"),
     [
         (FLIPS, replace(flip_record(counts=None), status=Status.FAILED, reason="r"), FlipRecord),
-        (RANKS, replace(rank_record(spectrum=None), status=Status.FAILED, reason="r"), RankRecord),
+        (
+            RANKS,
+            replace(
+                rank_record(spectrum=None),
+                step_from=0,
+                rounding_floor=0.5,
+                status=Status.FAILED,
+                reason="r",
+            ),
+            RankRecord,
+        ),
     ],
     ids=["flips", "ranks"],
 )

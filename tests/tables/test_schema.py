@@ -2,7 +2,8 @@
 
 import pytest
 
-from altgrad_inspect.tables.schema import TABLES, TableSchema
+from altgrad_inspect.tables.columns import TableSchema
+from altgrad_inspect.tables.schema import TABLES
 
 
 @pytest.mark.parametrize("schema", TABLES.values(), ids=lambda schema: schema.name)

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from altgrad_inspect.errors import OutputError
 from altgrad_inspect.records import SkippedLayer
 from altgrad_inspect.tables import store
+from altgrad_inspect.tables.columns import TableSchema
 from altgrad_inspect.tables.convert import build_table
-from altgrad_inspect.tables.schema import FLIPS, RANKS, SKIPPED, TABLES, TableSchema
+from altgrad_inspect.tables.schema import FLIPS, RANKS, SKIPPED, TABLES
 from altgrad_inspect.tables.store import read_settings, read_table, write_tables
 from tests.tables.examples import (
     RANK_FIELDS,
