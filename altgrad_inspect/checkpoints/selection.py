@@ -131,7 +131,7 @@ def select_checkpoints(run: RunRef, *, steps: str | None = None, last: int | Non
         ConfigError: ``steps`` or ``last`` has another form.
         NothingMatchedError: No checkpoint is left.
     """
-    first, final, stride = _parse_steps(steps)
+    first, final, stride = parse_steps(steps)
     if last is not None and last < 1:
         msg = f"--last {last}: is out of range, expected at least 1"
         raise ConfigError(msg)
@@ -150,7 +150,12 @@ def select_checkpoints(run: RunRef, *, steps: str | None = None, last: int | Non
     return dataclasses.replace(run, checkpoints=tuple(kept), skipped=skipped)
 
 
-def _parse_steps(steps: str | None) -> tuple[int, int, int]:
+def parse_steps(steps: str | None) -> tuple[int, int, int]:
+    """Return first and last step and the stride that ``FIRST:LAST:STRIDE`` asks for.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
     parts = (steps or "").split(":")
     numbers = [int(part) if part else None for part in parts if _STEP.fullmatch(part)]
     is_valid = len(numbers) == len(parts) <= 3 and steps != ""
