@@ -110,9 +110,10 @@ def test_the_directory_of_the_tables_can_be_named_instead_of_the_run(
     assert "lm_head.weight" in again.out
 
 
-def test_settings_of_trends_are_passed_on(run_cli: RunCli, tiny_run: Path) -> None:
+@pytest.mark.parametrize("command", ["trend", "report"])
+def test_settings_of_trends_are_passed_on(run_cli: RunCli, tiny_run: Path, command: str) -> None:
     args = ("--alpha", "0.5", "--warmup", "2", "--threshold", "0.4", "--critical", "up_proj")
-    outcome = run_cli("trend", str(tiny_run), *args, "--half-life", "20", "--format", "json")
+    outcome = run_cli(command, str(tiny_run), *args, "--half-life", "20", "--format", "json")
     settings = json.loads(outcome.out)["settings"]["trends"]
     assert settings["alpha"] == 0.5
     assert settings["half_life_steps"] == 20
@@ -133,10 +134,38 @@ def test_the_selection_and_quantizers_are_passed_on(run_cli: RunCli, tiny_run: P
     assert len({row["quantizer"] for row in rows}) == 2
 
 
-def test_singular_values_are_kept_on_request(run_cli: RunCli, tiny_run: Path) -> None:
+@pytest.mark.parametrize("command", ["ls", *TABLES])
+def test_every_command_has_the_same_selection(
+    run_cli: RunCli, tiny_run: Path, command: str
+) -> None:
+    outcome = run_cli(
+        *(command, str(tiny_run), "--layers", "weight", "--layers", "lm_head", "--exclude", "norm"),
+        *("--steps", "20:", "--last", "3", "--format", "json"),
+    )
+    assert json.loads(outcome.out)["settings"]["selection"] == {
+        "layers": ["weight", "lm_head"],
+        "exclude": ["norm"],
+        "steps": "20:",
+        "last": 3,
+    }
+
+
+@pytest.mark.parametrize("command", ["flips", "trend", "report"])
+def test_every_command_that_quantizes_has_the_same_quantizers(
+    run_cli: RunCli, tiny_run: Path, command: str
+) -> None:
+    outcome = run_cli(
+        *(command, str(tiny_run), "--quant", "e5m2", "--quant", "int8", "--format", "json")
+    )
+    quantizers = json.loads(outcome.out)["settings"]["quantizers"]
+    assert [text.partition(":")[0] for text in quantizers] == ["e5m2", "int8"]
+
+
+@pytest.mark.parametrize("command", ["rank", "report"])
+def test_singular_values_are_kept_on_request(run_cli: RunCli, tiny_run: Path, command: str) -> None:
     for flags, is_kept in (((), False), (("--spectra",), True)):
-        outcome = run_cli("rank", str(tiny_run), *flags, "--format", "jsonl")
-        row = json.loads(outcome.out.splitlines()[0])
+        outcome = run_cli(command, str(tiny_run), *flags, "--format", "json")
+        row = json.loads(outcome.out)["tables"]["ranks"][0]
         assert (row["singular_values"] is not None) == is_kept
 
 

@@ -75,11 +75,14 @@ def test_what_is_missing_or_corrupt_is_4(run_cli: RunCli, tmp_path: Path) -> Non
     one_line(corrupt.err)
 
 
+@pytest.mark.parametrize("command", ["flips", "rank", "trend", "report"])
 def test_an_output_that_cannot_be_written_is_4_before_any_work(
-    run_cli: RunCli, tmp_path: Path
+    run_cli: RunCli, tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    outcome = run_cli("rank", "nowhere", "--out", "file/out")  # that the run is missing comes later
+    outcome = run_cli(
+        command, "nowhere", "--out", "file/out"
+    )  # that the run is missing comes later
     assert outcome.status == 4
     assert "file/out" in one_line(outcome.err)
 
