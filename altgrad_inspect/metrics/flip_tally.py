@@ -137,7 +137,7 @@ class FlipTally:
         size = update.abs_()
         cells = measure_ulps(tile.earlier_scaled, self.fmt) * tile.cell_scale
         steps = size.reshape(cells.shape) * self.unit
-        expected = steps.to(cells.dtype).div_(cells).clamp_(max=1.0).sum(dtype=torch.float64)
+        expected = steps.to(cells.dtype).div_(cells).clamp_(max=1.0).sum()
         for name, value in (
             ("earlier_squares", earlier_squares),
             ("update_squares", squares),

@@ -40,10 +40,12 @@ class _Encoded:
         codes: Its ordinals at its own scales.
         before: The ordinals of the checkpoint before it, at these same scales; None if
             there was none.
+        may_hold_nan: False if all of its weights are known to be finite.
     """
 
     scales: Scales
     codes: Tensor
+    may_hold_nan: bool = True
     before: Tensor | None = None
 
 
@@ -119,12 +121,18 @@ class FlipMeter:
                 (last.scales.tile(rows, cols), scales.tile(rows, cols)),
                 (last.codes[rows, cols], None if last.before is None else before[rows, cols]),
                 same_scales=same_scales,
+                earlier_may_hold_nan=last.may_hold_nan,
             )
             tally.add(tile)
             before[rows, cols] = tile.earlier_own_code
             last.codes[rows, cols] = tile.later_own_code
         counts = tally.total(last.scales, scales, has_before=last.before is not None)
-        self._last = _Encoded(scales=scales, codes=last.codes, before=before)
+        self._last = _Encoded(
+            scales=scales,
+            codes=last.codes,
+            may_hold_nan=counts.num_nonfinite > 0,
+            before=before,
+        )
         return counts
 
     def _encode_tile(
@@ -134,6 +142,7 @@ class FlipMeter:
         codes: tuple[Tensor, Tensor | None],
         *,
         same_scales: bool,
+        earlier_may_hold_nan: bool,
     ) -> Tile:
         fmt = self._quantizer.fmt
         earlier32, later32 = weights[0].float(), weights[1].float()
@@ -144,7 +153,9 @@ class FlipMeter:
         if not same_scales:
             later_scaled = later32 / scales[1]
             later_own_code = encode_ordinals(later_scaled, fmt, may_hold_nan=nan)
-            earlier_own_code = encode_ordinals(earlier32 / scales[1], fmt)
+            earlier_own_code = encode_ordinals(
+                earlier32 / scales[1], fmt, may_hold_nan=earlier_may_hold_nan
+            )
         return Tile(
             earlier=weights[0],
             later=weights[1],

@@ -19,7 +19,7 @@ SMALLEST_SCALE = 2.0**-126
 UNSCALED_MAX = 2.0**127
 """Formats that reach this far hold every float32 as it is: their amax scale is 1."""
 
-TILE_WEIGHTS = 1 << 16
+TILE_WEIGHTS = 1 << 17
 """Weights worked on at a time on the CPU, so that temporaries stay in the cache."""
 
 TILE_WEIGHTS_CUDA = 1 << 24
