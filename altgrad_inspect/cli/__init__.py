@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from altgrad_inspect.cli import demo, flips, formats, ls, rank, report, trend
+from altgrad_inspect.cli.configure import Program
 from altgrad_inspect.cli.guard import run_guarded
 
-app = typer.Typer(
+app = Program(
     name="altgrad-inspect",
     add_completion=False,
     rich_markup_mode=None,  # plain help: twice as fast, and never an escape code in a pipe

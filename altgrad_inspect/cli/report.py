@@ -1,6 +1,7 @@
 """``altgrad-inspect report``: flips, ranks, trends and alerts in one pass over the weights."""
 
 from altgrad_inspect.cli import options
+from altgrad_inspect.cli.configure import find_trend_settings
 from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
 from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
@@ -51,6 +52,7 @@ def report(
             warmup=warmup,
             threshold=threshold,
             critical=critical or DEFAULT_CRITICAL_LAYERS,
+            trend_settings=find_trend_settings(),
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

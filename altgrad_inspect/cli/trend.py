@@ -1,6 +1,7 @@
 """``altgrad-inspect trend``: which layers drift, from a run or from its tables."""
 
 from altgrad_inspect.cli import options
+from altgrad_inspect.cli.configure import find_trend_settings
 from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
 from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
@@ -50,6 +51,7 @@ def trend(
             warmup=warmup,
             threshold=threshold,
             critical=critical or DEFAULT_CRITICAL_LAYERS,
+            trend_settings=find_trend_settings(),
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

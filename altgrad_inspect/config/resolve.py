@@ -1,5 +1,6 @@
 """One configuration out of the file and the environment, checked, with every origin."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -178,14 +179,17 @@ def _resolve_paths(value: object, setting: Setting, folder: Path) -> object:
 
 
 def _resolve_path(text: str, folder: Path) -> str:
+    """Return a path of a file in ``folder`` as one would type it here."""
     if "://" in text or not text:
         return text
-    if folder == Path.cwd() and not text.startswith("~"):
-        return text
     try:
-        return str(folder / Path(text).expanduser())
+        path = Path(text).expanduser()
     except RuntimeError:  # an account that does not exist
-        return str(folder / text)
+        path = Path(text)
+    here = Path.cwd()
+    if path.is_absolute() or folder.absolute() == here:
+        return text if str(path) == os.path.normpath(text) else str(path)
+    return os.path.relpath(folder / path, here)
 
 
 def _check_quantizer(spec: str) -> object:
