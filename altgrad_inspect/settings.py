@@ -77,9 +77,12 @@ class RankSettings:
 
     Attributes:
         spectra: Keep the singular values in the table.
+        updates: Also the spectra of the updates: each checkpoint minus the one before, and
+            minus the first.
     """
 
     spectra: bool = False
+    updates: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from altgrad_inspect.engine.layer import LayerRows, LayerTasks
 from altgrad_inspect.engine.local import resolve_device, run_units
 from altgrad_inspect.engine.open_run import OpenRun, RunTarget, open_run
 from altgrad_inspect.engine.plan import Plan, build_plan, describe_layer
+from altgrad_inspect.engine.update_rows import UPDATE, UPDATE_TOTAL
 from altgrad_inspect.errors import NothingMatchedError
 from altgrad_inspect.settings import EngineSettings, RankSettings
 from altgrad_inspect.tables.convert import build_table
@@ -55,20 +56,32 @@ def flips(
 
 
 def rank(
-    run: RunTarget = ".", *, spectra: bool = False, **options: Unpack[MeasureOptions]
+    run: RunTarget = ".",
+    *,
+    spectra: bool = False,
+    updates: bool = False,
+    **options: Unpack[MeasureOptions],
 ) -> Results:
     """Stable and effective rank of every matrix at every checkpoint.
 
     Args:
         run: As for `flips`.
         spectra: Keep the singular values in the table.
+        updates: Also the ranks of what training did: of each checkpoint minus the one before
+            (subject ``update``) and minus the first (``update_total``). Every byte is still
+            read once; three checkpoints of a layer are held instead of two.
         options: See `MeasureOptions`.
 
     Returns:
         Results with the tables ranks, skipped and checkpoints.
     """
-    settings = RankSettings(spectra=spectra)
-    return measure_run("ranks", run, LayerTasks(ranks=True, spectra=settings.spectra), options)
+    settings = RankSettings(spectra=spectra, updates=updates)
+    tasks = LayerTasks(
+        ranks=True,
+        spectra=settings.spectra,
+        updates=(UPDATE, UPDATE_TOTAL) if settings.updates else (),
+    )
+    return measure_run("ranks", run, tasks, options)
 
 
 def trend(
@@ -194,6 +207,7 @@ def measure_run(
             "selection": asdict(selection),
             "quantizers": [str(quantizer) for quantizer in tasks.quantizers],
             "spectra": tasks.spectra,
+            "updates": list(tasks.updates),
         },
         notes=opened.notes,
     )

@@ -108,6 +108,10 @@ Color = Annotated[
 Spectra = Annotated[
     bool, typer.Option("--spectra", help="Keep the singular values in ranks.parquet.")
 ]
+Updates = Annotated[
+    bool,
+    typer.Option("--updates", help="Also the ranks of each checkpoint minus earlier ones."),
+]
 Alpha = Annotated[
     float,
     typer.Option("--alpha", metavar="A", help="Weight of the newest value in the average, 0 to 1."),

@@ -15,6 +15,7 @@ def rank(
     steps: options.Steps = None,
     last: options.Last = None,
     spectra: options.Spectra = False,
+    updates: options.Updates = False,
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
@@ -36,6 +37,7 @@ def rank(
         results = api.rank(
             choose_target(run),
             spectra=spectra,
+            updates=updates,
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

@@ -1,8 +1,8 @@
 """One layer through the whole run: read it from each checkpoint in order, emit its rows.
 
 Every byte is read once, whatever was asked for. Two checkpoints of the layer are held at
-a time. What we cannot do for one checkpoint becomes a ``failed`` row and the next one goes
-on; what has no value becomes an ``undefined`` row.
+a time, and the first one as well for updates since then. What we cannot do for one checkpoint
+becomes a ``failed`` row and the next one goes on; what has no value becomes an ``undefined`` row.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from altgrad_inspect.engine.flip_rows import FlipRows
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.rank_rows import RankRows
 from altgrad_inspect.engine.sighting import Sighting, first_line
+from altgrad_inspect.engine.update_rows import UPDATE_TOTAL, UpdateRows
 from altgrad_inspect.errors import InspectError
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipRecord, RankRecord, SkippedLayer
@@ -26,11 +27,19 @@ class LayerTasks:
         quantizers: For flips; empty for none.
         ranks: Whether to compute spectra.
         spectra: Whether the rank rows keep the singular values.
+        updates: Subjects of the updates to measure the ranks of, beside those of the weights:
+            ``update``, ``update_total``.
     """
 
     quantizers: tuple[Quantizer, ...] = ()
     ranks: bool = False
     spectra: bool = False
+    updates: tuple[str, ...] = ()
+
+    @property
+    def num_slots(self) -> int:
+        """Checkpoints of a layer that are held at once."""
+        return 3 if UPDATE_TOTAL in self.updates else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +63,11 @@ def measure_layer(
     Args:
         unit: Where the layer is in each checkpoint.
         tasks: What to measure.
-        reader: This worker's own; two of its slots are used in turn.
+        reader: This worker's own, with as many slots as ``tasks`` needs.
         is_cancelled: Asked before each checkpoint; if so, the rows so far are returned.
     """
-    flips = FlipRows(unit.layer, tasks.quantizers) if tasks.quantizers else None
-    ranks = RankRows(unit.layer, spectra=tasks.spectra) if tasks.ranks else None
+    rows = _Rows(unit.layer, tasks)
+    first: Sighting | None = None
     previous: Sighting | None = None
     slot = 0
     for step, ref in zip(unit.steps, unit.refs, strict=True):
@@ -66,18 +75,45 @@ def measure_layer(
             break
         current = Sighting(step=step, ref=ref)
         if ref is not None:
+            is_kept = first is None and tasks.num_slots > 2
             try:
-                current.weights = reader.read(ref, slot)
+                current.weights = reader.read(ref, 2 if is_kept else slot)
             except (InspectError, MemoryError, RuntimeError) as error:
                 current.problem = first_line(error)
-            slot = 1 - slot
-        if flips:
-            flips.see(previous, current)
-        if ranks:
-            ranks.see(previous, current)
+            slot = slot if is_kept else 1 - slot
+        rows.see(first, previous, current)
         previous = current
-    return LayerRows(
-        flips=tuple(flips.rows) if flips else (),
-        ranks=tuple(ranks.rows) if ranks else (),
-        skipped=(*(flips.skipped if flips else ()), *(ranks.skipped if ranks else ())),
-    )
+        if first is None and ref is not None:
+            first = current
+    return rows.build()
+
+
+class _Rows:
+    """Everything that looks at one layer, as ``tasks`` asks for."""
+
+    def __init__(self, layer: str, tasks: LayerTasks) -> None:
+        self._flips = FlipRows(layer, tasks.quantizers) if tasks.quantizers else None
+        self._ranks = RankRows(layer, spectra=tasks.spectra) if tasks.ranks else None
+        self._updates = tuple(
+            (subject, UpdateRows(layer, subject, spectra=tasks.spectra))
+            for subject in tasks.updates
+        )
+
+    def see(self, first: Sighting | None, previous: Sighting | None, current: Sighting) -> None:
+        if self._flips:
+            self._flips.see(previous, current)
+        if self._ranks:
+            self._ranks.see(previous, current)
+        for subject, rows in self._updates:
+            rows.see(first if subject == UPDATE_TOTAL else previous, current, previous)
+
+    def build(self) -> LayerRows:
+        ranks = list(self._ranks.rows) if self._ranks else []
+        return LayerRows(
+            flips=tuple(self._flips.rows) if self._flips else (),
+            ranks=(*ranks, *(row for _, rows in self._updates for row in rows.rows)),
+            skipped=(
+                *(self._flips.skipped if self._flips else ()),
+                *(self._ranks.skipped if self._ranks else ()),
+            ),
+        )

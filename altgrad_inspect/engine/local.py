@@ -56,7 +56,11 @@ def run_units(
     interrupt, the other workers stop after the checkpoint they are at.
     """
     seconds = {
-        unit.layer: unit_seconds(unit, num_quantizers=len(tasks.quantizers), ranks=tasks.ranks)
+        unit.layer: unit_seconds(
+            unit,
+            num_quantizers=len(tasks.quantizers),
+            num_spectra=tasks.ranks + len(tasks.updates),
+        )
         for unit in units
     }
     total = sum(seconds.values()) or 1.0
@@ -73,7 +77,7 @@ def run_units(
     def work(unit: LayerUnit) -> LayerRows:
         if workers.reader is None:
             torch.set_num_threads(1)
-            workers.reader = LayerReader(device)
+            workers.reader = LayerReader(device, num_slots=tasks.num_slots)
         return measure_layer(unit, tasks, workers.reader, is_cancelled=cancelled.is_set)
 
     results: dict[str, LayerRows] = {}

@@ -85,14 +85,14 @@ def rank_seconds(shape: tuple[int, ...]) -> float:
     return gram / GRAM_FLOPS_PER_SECOND + eigenvalues / TRIDIAGONAL_FLOPS_PER_SECOND
 
 
-def unit_seconds(unit: LayerUnit, *, num_quantizers: int, ranks: bool) -> float:
+def unit_seconds(unit: LayerUnit, *, num_quantizers: int, num_spectra: int) -> float:
     """Rough time of one unit on one core; orders the work and weighs the progress bar."""
     present = unit.present
     weights = sum(ref.num_weights for _, ref in present)
     seconds = unit.num_bytes / READ_BYTES_PER_SECOND
     seconds += num_quantizers * weights / FLIP_WEIGHTS_PER_SECOND
-    if ranks:
-        seconds += sum(rank_seconds(ref.shape) for _, ref in present)
+    if num_spectra:
+        seconds += num_spectra * sum(rank_seconds(ref.shape) for _, ref in present)
     return seconds
 
 
@@ -102,8 +102,8 @@ def build_plan(
     """Add up what the units cost."""
     flops = [sum(spectrum_flops(ref.shape)) for unit in units for _, ref in unit.present]
     memory = sorted((_unit_memory_bytes(unit, num_quantizers) for unit in units), reverse=True)
-    flips = sum(unit_seconds(unit, num_quantizers=num_quantizers, ranks=False) for unit in units)
-    ranks = sum(unit_seconds(unit, num_quantizers=0, ranks=True) for unit in units)
+    flips = sum(unit_seconds(unit, num_quantizers=num_quantizers, num_spectra=0) for unit in units)
+    ranks = sum(unit_seconds(unit, num_quantizers=0, num_spectra=1) for unit in units)
     return Plan(
         num_checkpoints=num_checkpoints,
         num_layers=len(units),

@@ -184,9 +184,14 @@ def _block_rows(matrix: Tensor) -> int:
 
 
 def _count_additions(matrix: Tensor) -> int:
-    """Bound the additions, and one rounding, that a product in the Gram matrix goes through."""
+    """Bound the additions, and the other roundings, that a product in the Gram matrix goes through.
+
+    The other ones, all of which only float64 has: of the product itself, and of its two
+    factors where the matrix is a difference of stored ones.
+    """
     length, block_rows = max(matrix.shape), _block_rows(matrix)
-    return min(length, block_rows) + math.ceil(length / block_rows) + 1
+    other = 3 if matrix.dtype == torch.float64 else 1
+    return min(length, block_rows) + math.ceil(length / block_rows) + other
 
 
 def _agrees(eigenvalues: Tensor, *, trace: float, squares: float, error: float) -> bool:

@@ -53,16 +53,25 @@ def find_share(part: Number | None, whole: Number | None) -> float | None:
 
 
 def find_status_notes(rows: Iterable[Record]) -> tuple[str, ...]:
-    """Say, once a reason, how many rows are not ``ok`` and where the first one is."""
+    """Say, once a reason, how many rows are not ``ok`` and where the first one is.
+
+    Reasons that differ in nothing but the numbers in brackets behind them are one reason.
+    """
     found: dict[tuple[str, str], list[Record]] = {}
     for row in rows:
         if row["status"] != Status.OK:
             reason = row["reason"] or "no reason given"
-            found.setdefault((row["status"], reason), []).append(row)
+            found.setdefault((row["status"], reason.partition(" (")[0]), []).append(row)
     return tuple(
-        f"{status}, {reason}: {_count(len(at), 'row')}, {_place(at)}"
+        f"{status}, {_shorten_reason(reason, at)}: {_count(len(at), 'row')}, {_place(at)}"
         for (status, reason), at in found.items()
     )
+
+
+def _shorten_reason(reason: str, rows: Sequence[Record]) -> str:
+    """Return the whole reason if all rows have the same, else what they share."""
+    whole = {row["reason"] for row in rows}
+    return (whole.pop() or reason) if len(whole) == 1 else reason
 
 
 def _place(rows: Sequence[Record]) -> str:

@@ -1,0 +1,113 @@
+"""The ranks rows of one layer's updates: each checkpoint minus an earlier one."""
+
+from torch import Tensor
+
+from altgrad_inspect.engine.sighting import Sighting, first_line
+from altgrad_inspect.metrics.matrices import (
+    MatrixPlan,
+    matrices,
+    matrix_shapes,
+    weightless_reason,
+)
+from altgrad_inspect.metrics.updates import MeasuredUpdate, measure_update
+from altgrad_inspect.records import RankRecord, Spectrum, Status, Undefined
+
+UPDATE = "update"
+"""Subject of the rows about a checkpoint minus the one before."""
+
+UPDATE_TOTAL = "update_total"
+"""Subject of the rows about a checkpoint minus the first that has the layer."""
+
+Outcome = MeasuredUpdate | Undefined | str
+"""What came of one matrix; text says why we could not do it."""
+
+
+class UpdateRows:
+    """Turns pairs of sightings of a layer into ranks rows of one subject."""
+
+    def __init__(self, layer: str, subject: str, *, spectra: bool) -> None:
+        self.rows: list[RankRecord] = []
+        self._layer = layer
+        self._subject = subject
+        self._spectra = spectra
+        self._outcomes: list[Outcome] = []
+
+    def see(self, earlier: Sighting | None, current: Sighting, previous: Sighting | None) -> None:
+        """Measure ``current`` minus ``earlier``.
+
+        Args:
+            earlier: What is subtracted; None if there is nothing yet, and then no row.
+            current: The checkpoint at hand.
+            previous: The checkpoint before; where it has the same bits its rows hold again.
+        """
+        plan = None if current.ref is None else matrix_shapes(current.ref.shape)
+        if plan is None or isinstance(plan, str) or earlier is None or _is_weightless(current):
+            self._outcomes = []
+            return
+        if not (
+            self._outcomes
+            and previous is not None
+            and previous is not earlier
+            and current.same_bits_as(previous)
+        ):
+            self._outcomes = self._measure(plan, earlier, current)
+        for index, outcome in enumerate(self._outcomes):
+            self.rows.append(self._row(plan, (earlier.step, current.step), index, outcome))
+
+    def _measure(self, plan: MatrixPlan, earlier: Sighting, current: Sighting) -> list[Outcome]:
+        reason = _find_gap(earlier, current)
+        if reason is not None:
+            return [reason] * plan.num_matrices
+        if earlier.weights is None or current.weights is None:
+            return [earlier.problem or current.problem or "not read"] * plan.num_matrices
+        pairs = zip(matrices(earlier.weights), matrices(current.weights), strict=True)
+        return [self._update(*pair) for pair in pairs]
+
+    def _update(self, earlier: Tensor, later: Tensor) -> Outcome:
+        try:
+            return measure_update(earlier, later, keep_singular_values=self._spectra)
+        except (MemoryError, RuntimeError) as error:
+            return first_line(error)
+
+    def _row(
+        self, plan: MatrixPlan, steps: tuple[int, int], index: int, outcome: Outcome
+    ) -> RankRecord:
+        status, reason = Status.OK, None
+        floor = outcome.rounding_floor if isinstance(outcome, MeasuredUpdate) else None
+        found = outcome.spectrum if isinstance(outcome, MeasuredUpdate) else outcome
+        if isinstance(found, Undefined):
+            status, reason = Status.UNDEFINED, found.reason
+        elif isinstance(found, str):
+            status, reason = Status.FAILED, found
+        return RankRecord(
+            layer=self._layer,
+            matrix=index,
+            subject=self._subject,
+            step=steps[1],
+            rows=plan.rows,
+            cols=plan.cols,
+            step_from=steps[0],
+            rounding_floor=floor,
+            spectrum=found if isinstance(found, Spectrum) else None,
+            status=status,
+            reason=reason,
+        )
+
+
+def _is_weightless(sighting: Sighting) -> bool:
+    """Whether the ranks rows already say that these are no weights."""
+    return sighting.weights is not None and weightless_reason(sighting.weights.dtype) is not None
+
+
+def _find_gap(earlier: Sighting, current: Sighting) -> Undefined | None:
+    """Why the two have no difference, whatever is in them; None if they may have one."""
+    before, after = earlier.ref, current.ref
+    if after is None or before is None:
+        return Undefined(reason=f"layer added: not in step {earlier.step}")
+    if before.shape != after.shape:
+        return Undefined(
+            reason=f"shape changed from {list(before.shape)} to {list(after.shape)}: no difference"
+        )
+    if _is_weightless(earlier):
+        return Undefined(reason=f"{before.dtype} at step {earlier.step}: codes, not weights")
+    return None
