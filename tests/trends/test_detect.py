@@ -103,14 +103,19 @@ def test_a_row_without_a_rank_is_a_point_without_a_value() -> None:
     assert gap.ema == points[4].ema
 
 
-def test_flips_are_smoothed_for_each_quantizer_and_raise_nothing() -> None:
+def test_flips_are_smoothed_for_each_quantizer_and_fade_without_a_warning() -> None:
+    unclipped = replace(COUNTS, num_saturated=0)
     records = [
-        replace(flip_record("a", step, replace(COUNTS, num_flipped=flipped)), quantizer=quantizer)
+        replace(
+            flip_record("a", step, replace(unclipped, num_flipped=flipped)), quantizer=quantizer
+        )
         for quantizer in ("e4m3:tensor:amax", "int8:channel:amax")
         for step, flipped in enumerate([50, 50, 50, 50, 4, 2, 1, 0, 0, 0])
     ]
     points, alerts = find_trends(None, SETTINGS, build_table(FLIPS, records))
-    assert alerts == []
+    assert [(alert.rule, alert.severity.value) for alert in alerts] == 2 * [
+        ("flips-fading", "info")
+    ]
     assert [point.metric for point in points[::10]] == [
         "flip_fraction[e4m3:tensor:amax]",
         "flip_fraction[int8:channel:amax]",
@@ -125,8 +130,10 @@ def test_what_is_found_goes_into_its_tables() -> None:
     flips = build_table(FLIPS, [flip_record(step=step) for step in range(10)])
     points, alerts = find_trends(ranks, SETTINGS, flips)
     assert build_table(TRENDS, points).num_rows == 30
-    (row,) = build_table(ALERTS, alerts).to_pylist()
-    assert (row["rule"], row["severity"], row["layer"]) == ("rank-drop", "warning", "a")
+    rows = build_table(ALERTS, alerts).to_pylist()
+    assert ("rank-drop", "warning", "a") in {
+        (row["rule"], row["severity"], row["layer"]) for row in rows
+    }
 
 
 def test_no_tables_have_no_trends() -> None:

@@ -8,9 +8,27 @@ from collections.abc import Callable
 from typing import Final
 
 from altgrad_inspect.records import Alert
+from altgrad_inspect.trends.rules.bit_stalled import find_bit_stalls
+from altgrad_inspect.trends.rules.dead_layer import find_dead_layers
 from altgrad_inspect.trends.rules.evidence import Evidence
+from altgrad_inspect.trends.rules.flips_fading import find_fading_flips
+from altgrad_inspect.trends.rules.frozen import find_frozen
+from altgrad_inspect.trends.rules.nonfinite_weights import find_nonfinite_weights
+from altgrad_inspect.trends.rules.oscillation import find_oscillations
 from altgrad_inspect.trends.rules.rank_drop import find_rank_drops
+from altgrad_inspect.trends.rules.saturation import find_saturations
+from altgrad_inspect.trends.rules.scale_jump import find_scale_jumps
 
 Rule = Callable[[Evidence], list[Alert]]
 
-RULES: Final[tuple[Rule, ...]] = (find_rank_drops,)
+RULES: Final[tuple[Rule, ...]] = (
+    find_rank_drops,
+    find_nonfinite_weights,
+    find_dead_layers,
+    find_frozen,
+    find_bit_stalls,
+    find_oscillations,
+    find_saturations,
+    find_scale_jumps,
+    find_fading_flips,
+)
