@@ -90,8 +90,8 @@ class CheckpointRef:
         layout: The layout that recognised it, e.g. ``"trainer"``.
         files: The safetensors files that hold its layers, in a stable order.
         layer_files: From an index file: layer -> its file; empty where there is no index.
-        status: ``ok``, or ``skipped`` for an incomplete one.
-        reason: Why it is skipped, else None.
+        status: ``ok``; ``skipped`` for an incomplete one; ``failed`` for a damaged one.
+        reason: Why it is left out, else None.
     """
 
     step: int
@@ -111,7 +111,7 @@ class RunRef:
     Attributes:
         path: What the user named, as text, for messages and reports.
         checkpoints: Complete checkpoints in order; (stage, step) is strictly increasing.
-        skipped: Incomplete checkpoints, which are named and left out.
+        skipped: Incomplete and damaged checkpoints, which are named and left out.
         notes: One sentence each about how the run was read, for stderr.
         losses: (step, training loss), ascending, from the run's own log; empty if there is none.
     """

@@ -1,5 +1,6 @@
 """Opened candidates put in order: complete ones, incomplete ones, and what is to be said."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate
 from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step, read_losses
 from altgrad_inspect.display import display_name
-from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.errors import CheckpointError, HeaderError
 from altgrad_inspect.records import CheckpointRef, RunRef, Status
 
 
@@ -45,7 +46,8 @@ def build_run(
     numbered, numbering = _number(display_name(subject), complete)
     checkpoints = tuple(sorted(numbered, key=lambda ref: (ref.stage, ref.step)))
     _require_increasing(display_name(subject), checkpoints)
-    skipped = [_to_ref(one, one.step or 0) for one in opened if one.problem is not None]
+    newest = (checkpoints[-1].stage, checkpoints[-1].step)
+    skipped = [_leave_out(one, newest) for one in opened if one.problem is not None]
     losses, about_losses = _find_losses(complete, root)
     return RunRef(
         path=subject,
@@ -93,6 +95,17 @@ def _to_ref(one: OpenedCandidate, step: int) -> CheckpointRef:
         status=Status.OK if one.problem is None else Status.SKIPPED,
         reason=None if one.problem is None else str(one.problem),
     )
+
+
+def _leave_out(one: OpenedCandidate, newest: tuple[int, int]) -> CheckpointRef:
+    """Tell a checkpoint that is being written from one that is damaged.
+
+    A file that breaks the rules is taken to be unfinished while nothing newer is complete.
+    Once there is, nobody will finish it: reading it has failed, and a script should know.
+    """
+    ref = _to_ref(one, one.step or 0)
+    is_damaged = isinstance(one.problem, HeaderError) and (ref.stage, ref.step) < newest
+    return dataclasses.replace(ref, status=Status.FAILED) if is_damaged else ref
 
 
 def _require_increasing(subject: str, checkpoints: Sequence[CheckpointRef]) -> None:

@@ -210,6 +210,18 @@ def test_a_file_that_changes_during_the_run_fails_its_rows_only(
     assert results.num_failed > 0
 
 
+def test_a_damaged_checkpoint_fails_and_the_others_are_analysed(
+    tmp_path: Path, matrix: torch.Tensor
+) -> None:
+    run = write_run(tmp_path, *({"w": matrix * step} for step in (1, 2, 3)))
+    damaged = run / "step_000020.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    results = ai.report(run)
+    assert [row["step"] for row in rows(results, "ranks", "w")] == [10, 30]
+    assert results.num_failed == 1
+    assert "step 20 is left out" in results.notes[0]
+
+
 def test_a_frozen_layer_repeats_its_numbers_to_the_bit(
     tmp_path: Path, matrix: torch.Tensor
 ) -> None:
