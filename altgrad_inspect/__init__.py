@@ -24,11 +24,12 @@ from altgrad_inspect.errors import (
 )
 
 if TYPE_CHECKING:
-    from altgrad_inspect.api import flips, ls, plan, rank, report, trend
+    from altgrad_inspect.api import CheckOutcome, check, flips, ls, plan, rank, report, trend
     from altgrad_inspect.tables.results import Results
 
 __all__ = [
     "ChangedError",
+    "CheckOutcome",
     "CheckpointError",
     "ConfigError",
     "ExitCode",
@@ -38,6 +39,7 @@ __all__ = [
     "NothingMatchedError",
     "OutputError",
     "Results",
+    "check",
     "flips",
     "ls",
     "plan",
@@ -47,7 +49,9 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CheckOutcome": "altgrad_inspect.api",
     "Results": "altgrad_inspect.tables.results",
+    "check": "altgrad_inspect.api",
     "flips": "altgrad_inspect.api",
     "ls": "altgrad_inspect.api",
     "plan": "altgrad_inspect.api",

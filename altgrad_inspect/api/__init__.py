@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from altgrad_inspect.api.gate import CheckOutcome, check
     from altgrad_inspect.api.options import (
         LayerOptions,
         MeasureAndTrendOptions,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from altgrad_inspect.api.run import flips, ls, plan, rank, report, trend
 
 __all__ = [
+    "CheckOutcome",
     "LayerOptions",
     "MeasureAndTrendOptions",
     "MeasureOptions",
@@ -35,6 +37,7 @@ __all__ = [
     "SelectionOptions",
     "TrendOptions",
     "WorkOptions",
+    "check",
     "flips",
     "ls",
     "plan",
@@ -43,10 +46,12 @@ __all__ = [
     "trend",
 ]
 
+_GATE = "altgrad_inspect.api.gate"
 _OPTIONS = "altgrad_inspect.api.options"
 _RUN = "altgrad_inspect.api.run"
 
 _LAZY = {
+    "CheckOutcome": _GATE,
     "LayerOptions": _OPTIONS,
     "MeasureAndTrendOptions": _OPTIONS,
     "MeasureOptions": _OPTIONS,
@@ -54,6 +59,7 @@ _LAZY = {
     "SelectionOptions": _OPTIONS,
     "TrendOptions": _OPTIONS,
     "WorkOptions": _OPTIONS,
+    "check": _GATE,
     "flips": _RUN,
     "ls": _RUN,
     "plan": _RUN,

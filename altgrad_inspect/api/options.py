@@ -69,6 +69,7 @@ class TrendOptions(TypedDict, total=False):
         warmup: Checkpoints before alerts are possible.
         threshold: Drop of the EMA below its baseline that raises ``rank-drop``, in (0, 1).
         critical: Patterns of layers that get half of the threshold.
+        trained_layers: Patterns of layers that should learn: one that never moves is a warning.
         trend_settings: All settings of trends and rules; the options above win over it.
     """
 
@@ -77,6 +78,7 @@ class TrendOptions(TypedDict, total=False):
     warmup: int
     threshold: float
     critical: Sequence[str]
+    trained_layers: Sequence[str]
     trend_settings: TrendSettings
 
 
@@ -104,6 +106,7 @@ def read_trend_settings(options: TrendOptions) -> TrendSettings:
         warmup_checkpoints=options.get("warmup", base.warmup_checkpoints),
         rank_drop_threshold=options.get("threshold", base.rank_drop_threshold),
         critical_layers=tuple(options.get("critical", base.critical_layers)),
+        trained_layers=tuple(options.get("trained_layers", base.trained_layers)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from altgrad_inspect.cli import demo, flips, formats, ls, rank, report, trend
+from altgrad_inspect.cli import check, demo, doctor, flips, formats, ls, rank, report, trend
 from altgrad_inspect.cli.configure import Program
 from altgrad_inspect.cli.guard import run_guarded
 
@@ -26,8 +26,10 @@ app.command(name="flips")(flips.flips)
 app.command(name="rank")(rank.rank)
 app.command(name="trend")(trend.trend)
 app.command(name="report")(report.report)
+app.command(name="check")(check.check)
 app.command(name="formats")(formats.formats)
 app.command(name="demo")(demo.demo)
+app.command(name="doctor")(doctor.doctor)
 
 
 def _print_version(value: bool) -> bool:  # noqa: FBT001

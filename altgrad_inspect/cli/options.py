@@ -142,3 +142,11 @@ Critical = Annotated[
         "[default: lm_head, c_proj, o_proj, down_proj, output.dense]",
     ),
 ]
+TrainedLayers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trained-layers",
+        metavar="PATTERN",
+        help="Layers that should learn: one that never moves is then a warning. Repeatable.",
+    ),
+]

@@ -24,13 +24,13 @@ def show_results(results: "Results", talk: Talk) -> None:
         case OutputFormat.JSON | OutputFormat.JSONL:
             from altgrad_inspect.reports.render_json import render_json, render_jsonl
 
-            _say_notes(results, talk)
+            say_notes(results, talk)
             is_document = talk.output_format is OutputFormat.JSON
             write_stdout(render_json(results) if is_document else render_jsonl(results))
         case OutputFormat.CSV:
             from altgrad_inspect.reports.render_csv import render_csv
 
-            _say_notes(results, talk)
+            say_notes(results, talk)
             write_stdout(render_csv(results))
 
 
@@ -63,15 +63,21 @@ def deliver(results: "Results", out: Path, talk: Talk, *, with_json: bool = Fals
     Returns:
         The exit status: incomplete if any row failed.
     """
+    paths = write_results(results, out, with_json=with_json)
+    show_results(results, talk)
+    talk.say(describe_files(paths))
+    return find_status(results)
+
+
+def write_results(results: "Results", out: Path, *, with_json: bool = False) -> list[Path]:
+    """Write the tables, and ``report.json`` if ``with_json``; return the files."""
     paths = results.write(out)
     if with_json:
         from altgrad_inspect.reports.render_json import render_json
         from altgrad_inspect.tables.store import write_text
 
         paths.append(write_text(out / "report.json", render_json(results)))
-    show_results(results, talk)
-    talk.say(describe_files(paths))
-    return find_status(results)
+    return paths
 
 
 def find_status(results: "Results") -> int:
@@ -79,6 +85,7 @@ def find_status(results: "Results") -> int:
     return ExitCode.INCOMPLETE if results.num_failed else ExitCode.OK
 
 
-def _say_notes(results: "Results", talk: Talk) -> None:
+def say_notes(results: "Results", talk: Talk) -> None:
+    """Write how the run was read to stderr."""
     for note in results.notes:
         talk.say(f"note: {note}")

@@ -6,7 +6,7 @@ from altgrad_inspect.cli.output import check_out, deliver
 from altgrad_inspect.cli.progress import show_progress
 from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
 from altgrad_inspect.cli.target import choose_target
-from altgrad_inspect.settings import DEFAULT_CRITICAL_LAYERS, TrendSettings
+from altgrad_inspect.settings import TrendSettings
 
 _DEFAULTS = TrendSettings()
 
@@ -24,6 +24,7 @@ def trend(
     warmup: options.Warmup = _DEFAULTS.warmup_checkpoints,
     threshold: options.Threshold = _DEFAULTS.rank_drop_threshold,
     critical: options.Critical = None,
+    trained_layers: options.TrainedLayers = None,
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
@@ -40,6 +41,7 @@ def trend(
     del output_format, quiet, verbose, color  # the callbacks of the options took them
     check_out(out)
     talk = find_talk()
+    settings = find_trend_settings()
     with show_progress(talk) as listen:
         from altgrad_inspect import api
 
@@ -50,8 +52,9 @@ def trend(
             half_life=half_life,
             warmup=warmup,
             threshold=threshold,
-            critical=critical or DEFAULT_CRITICAL_LAYERS,
-            trend_settings=find_trend_settings(),
+            critical=critical or settings.critical_layers,
+            trained_layers=trained_layers or settings.trained_layers,
+            trend_settings=settings,
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,
