@@ -13,14 +13,16 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from altgrad_inspect.cli.talk import OutputFormat, find_talk
-from altgrad_inspect.config import SETTINGS, Config, Given, Source, read_config
 from altgrad_inspect.settings import TrendSettings
+
+if TYPE_CHECKING:
+    from altgrad_inspect.config import Config, Given
 
 _PARAMETERS: Final[Mapping[str, Any]] = {
     "config": Annotated[
@@ -51,12 +53,13 @@ _DEFAULTS: Final[Mapping[str, object]] = {
 _UNCONFIGURED: Final = frozenset({("demo", "out")})
 """Options that are spelled like a key and mean something else."""
 
-_CURRENT: ContextVar[Config] = ContextVar("config")
+_CURRENT: ContextVar["Config | None"] = ContextVar("config", default=None)
 
 
 def find_trend_settings() -> TrendSettings:
     """Return the settings of trends and rules as configured, without the flags."""
-    return _CURRENT.get(Config()).build(TrendSettings)
+    config = _CURRENT.get()
+    return TrendSettings() if config is None else config.build(TrendSettings)
 
 
 class Program(typer.Typer):
@@ -76,6 +79,8 @@ class ConfiguredCommand(TyperCommand):
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         if given.get("help") or ctx.resilient_parsing:
             return super().parse_args(ctx, args)
+        from altgrad_inspect.config import read_config
+
         with suppress(ValueError, KeyError):  # so that errors come in the right format
             find_talk().output_format = OutputFormat(given["output_format"])
         config = read_config(
@@ -101,6 +106,8 @@ class ConfiguredCommand(TyperCommand):
 
     def _find_keys(self) -> dict[str, str]:
         """Return key -> name of the parameter, of the settings that this command has."""
+        from altgrad_inspect.config import SETTINGS
+
         keys = {}
         for parameter in self.params:
             is_argument = parameter.param_type_name == "argument"
@@ -135,8 +142,10 @@ def _as_default(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _find_flags(ctx: Any, keys: Mapping[str, str]) -> dict[str, Given]:
+def _find_flags(ctx: Any, keys: Mapping[str, str]) -> "dict[str, Given]":
     """Return the settings that stand on the command line."""
+    from altgrad_inspect.config import Given, Source
+
     flags = {}
     for key, name in keys.items():
         source = ctx.get_parameter_source(name)

@@ -67,10 +67,9 @@ def summarise(findings: pa.Table, results: Results, fail_on: str) -> str:
 
 
 def _render_summary(findings: pa.Table, results: Results, fail_on: str, page: Page) -> str:
-    worst = findings.column("severity").to_pylist()[:1] or [
-        "failed" if results.num_failed else "ok"
-    ]
-    symbol = render_styled(find_look(worst[0]).symbol, worst[0], color=page.color)
+    calm = "failed" if results.num_failed else "ok"
+    look = str(findings.column("severity")[0].as_py()) if findings.num_rows else calm
+    symbol = render_styled(find_look(look).symbol, look, color=page.color)
     return f"{symbol} {display_name(results.run)}: {summarise(findings, results, fail_on)}"
 
 

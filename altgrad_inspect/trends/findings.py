@@ -5,9 +5,9 @@ that layer is severe enough, or where it was asked for by name.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -80,7 +80,7 @@ def _is_severe(severity: str, fail_on: Severity) -> bool:
     return Severity(severity).rank >= fail_on.rank
 
 
-def _sort_key(row: dict[str, object]) -> tuple[object, ...]:
+def _sort_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     onset = row["step_onset"]
     return (
         -Severity(str(row["severity"])).rank,
@@ -89,7 +89,7 @@ def _sort_key(row: dict[str, object]) -> tuple[object, ...]:
     )
 
 
-def _build_row(verdict: dict[str, object]) -> dict[str, object]:
+def _build_row(verdict: Mapping[str, object]) -> dict[str, object]:
     rule, layer = str(verdict["verdict"]), str(verdict["layer"])
     return {
         "fingerprint": build_fingerprint(rule, layer, 0, VERDICT_METRIC),
