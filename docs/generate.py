@@ -1,4 +1,4 @@
-"""Write the generated reference pages: columns, formats, command line.
+"""Write the generated reference pages: columns, formats, command line, settings.
 
     make docs
 
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from altgrad_inspect.config import SETTINGS
+from altgrad_inspect.config.values import render_value
 from altgrad_inspect.formats import ALIASES, FORMATS, ExponentFormat, FloatFormat
 from altgrad_inspect.tables.schema import SCHEMA_VERSION, TABLES
 
@@ -66,6 +68,67 @@ def render_formats() -> str:
     return "".join(parts)
 
 
+CONFIGURATION = """# Configuration
+
+Every setting has one key, spelled as its flag. A flag wins over an environment variable, that
+over a file, that over the default. `--show-settings`, on any command, prints every setting, its
+value and where it came from, also as `--format json`; `--isolated` ignores files and environment.
+
+## The file
+
+Either the table `[tool.altgrad-inspect]` of a `pyproject.toml`, or an `altgrad-inspect.toml`, in
+which the same keys stand without that heading. The nearest one counts, from the current
+directory upwards to the root of the repository or the home directory; beside each other
+`altgrad-inspect.toml` wins. A `pyproject.toml` without the table is passed over. `--config FILE`
+(or `ALTGRAD_INSPECT_CONFIG`) reads that file and no other.
+
+```toml
+[tool.altgrad-inspect]
+run = "runs/latest"
+quant = ["e4m3", "int8:channel"]
+exclude = ["embed"]
+fail-on = "critical"
+half-life = 2000
+
+[tool.altgrad-inspect.rules]
+warmup-fraction = 0.2
+```
+
+With that, `altgrad-inspect check` is a whole gate. In a key `_` and `-` are the same. Names of
+`run` and `out` are relative to the file. Where a list is expected, one value may stand alone. A
+list replaces the list of a lower source, it does not add to it.
+
+A key that is not known, a value of the wrong type and a value out of range are errors with file
+and line, exit status 2.
+
+## The environment
+
+`ALTGRAD_INSPECT_` and the key in capitals, with `_` for `-` and for the dot of `rules.`:
+`ALTGRAD_INSPECT_HALF_LIFE=2000`, `ALTGRAD_INSPECT_RULES_WARMUP_FRACTION=0.2`. Several values are
+separated by commas, or written as in TOML where they hold commas themselves:
+`ALTGRAD_INSPECT_LAYERS='["re:a{1,2}"]'`. A switch is `1`, `true`, `yes`, `on` or `0`, `false`,
+`no`, `off`. An empty variable counts as not set. A variable with that prefix that is no setting
+is an error.
+
+## All settings
+
+Keys that begin with `rules.` stand in the table `[tool.altgrad-inspect.rules]` and have no flag.
+
+| key | value | default | meaning |
+|---|---|---|---|
+"""
+
+
+def render_configuration() -> str:
+    """Every setting, from the settings classes."""
+    rows = []
+    for setting in SETTINGS.values():
+        default = f"`{render_value(setting.default)}`".replace("`none`", "none")
+        meaning = setting.meaning.replace("``", "`").replace("|", r"\|")
+        rows.append(f"| `{setting.key}` | {setting.kind} | {default} | {meaning} |\n")
+    return f"{NOTE}{CONFIGURATION}{''.join(rows)}"
+
+
 def render_cli() -> str:
     """The help texts of every command, as a terminal of 100 columns shows them."""
     parts = [NOTE, "# Command line\n"]
@@ -95,6 +158,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "columns.md": render_columns,
     "formats.md": render_formats,
     "command-line.md": render_cli,
+    "configuration.md": render_configuration,
 }
 
 if __name__ == "__main__":
