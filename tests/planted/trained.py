@@ -65,6 +65,17 @@ RECIPES: Final = (
            weight_decay=0.0, warmup=80, seed=5),
 )  # fmt: skip
 
+"""What thresholds were chosen on."""
+
+HELD_OUT_RECIPES: Final = (
+    Recipe(name="held out: other seed", seed=11),
+    Recipe(name="held out: wide", width=64, hidden=160, blocks=3, steps=480, save_every=40,
+           peak_lr=2e-3, batch=12, seed=12),
+    Recipe(name="held out: steep", peak_lr=5e-3, warmup=150, floor=0.0, save_every=15,
+           blocks=5, hidden=64, save_first=True, seed=13),
+)  # fmt: skip
+"""What they were then tried on, once."""
+
 
 class Training:
     """A run as it stands.
