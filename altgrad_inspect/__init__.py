@@ -24,7 +24,19 @@ from altgrad_inspect.errors import (
 )
 
 if TYPE_CHECKING:
-    from altgrad_inspect.api import CheckOutcome, check, flips, ls, plan, rank, report, trend
+    from altgrad_inspect.api import (
+        CheckOutcome,
+        check,
+        compare,
+        diff,
+        flips,
+        ls,
+        plan,
+        rank,
+        report,
+        sweep,
+        trend,
+    )
     from altgrad_inspect.tables.results import Results
 
 __all__ = [
@@ -40,11 +52,14 @@ __all__ = [
     "OutputError",
     "Results",
     "check",
+    "compare",
+    "diff",
     "flips",
     "ls",
     "plan",
     "rank",
     "report",
+    "sweep",
     "trend",
 ]
 
@@ -52,11 +67,14 @@ _LAZY = {
     "CheckOutcome": "altgrad_inspect.api",
     "Results": "altgrad_inspect.tables.results",
     "check": "altgrad_inspect.api",
+    "compare": "altgrad_inspect.api",
+    "diff": "altgrad_inspect.api",
     "flips": "altgrad_inspect.api",
     "ls": "altgrad_inspect.api",
     "plan": "altgrad_inspect.api",
     "rank": "altgrad_inspect.api",
     "report": "altgrad_inspect.api",
+    "sweep": "altgrad_inspect.api",
     "trend": "altgrad_inspect.api",
 }
 

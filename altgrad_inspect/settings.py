@@ -16,6 +16,12 @@ DEFAULT_CRITICAL_LAYERS: Final = ("lm_head", "c_proj", "o_proj", "down_proj", "o
 DEFAULT_QUANTIZER: Final = "e4m3:tensor:amax"
 """What ``--quant auto`` means for checkpoints that are not quantized."""
 
+DEFAULT_SWEEP: Final = (
+    *("e0m7", "e1m6", "e2m5", "e3m4", "e4m3", "e5m2", "e6m1", "e7m0", "int8"),
+    *("e2m3", "e3m2", "e2m1", "int4"),
+)
+"""What ``sweep`` tries: every 8-bit split of exponent and mantissa, and what else is in use."""
+
 
 _FLIP_SHARES: Final = (
     "flips_fading_level",
@@ -98,6 +104,16 @@ class TrendSettings:
         rank_drop_threshold: Drop of the EMA below its baseline that raises ``rank-drop``,
             in (0, 1).
         critical_layers: Layer patterns that get half of the threshold.
+        rank_wander_fraction: A smaller drop that began in mid-run and came to rest is no fault,
+            in [0, 1).
+        break_deviations: ``rank-break`` needs a fall of more than this many usual residuals,
+            above 0.
+        slide_significance: Level of the Mann-Kendall test of ``rank-slide``, over all layers,
+            in (0, 1).
+        early_delta: ``rank-early``: what ln(rank) may lie below its mean at no cost, at least 0.
+        early_lambda: ``rank-early``: how much more than that may come together, above 0.
+        outlier_share: ``outlier-dominated`` needs the share of one weight in the spectral norm
+            to rise above this, in (0, 1).
         trained_layers: Patterns of layers that should learn: one that is frozen or zero
             through the whole run is then a warning.
         flips_fading_level: Flips per step below this share of their baseline have faded, in
@@ -119,6 +135,12 @@ class TrendSettings:
     warmup_fraction: float = 0.1
     rank_drop_threshold: float = 0.3
     critical_layers: tuple[str, ...] = DEFAULT_CRITICAL_LAYERS
+    rank_wander_fraction: float = 0.25
+    break_deviations: float = 4.0
+    slide_significance: float = 0.01
+    early_delta: float = 0.01
+    early_lambda: float = 0.1
+    outlier_share: float = 0.5
     trained_layers: tuple[str, ...] = ()
     flips_fading_level: float = 0.1
     loss_flat_fraction: float = 0.01
@@ -140,12 +162,23 @@ class TrendSettings:
         )
         threshold = self.rank_drop_threshold
         _require(0 < threshold < 1, "threshold", threshold, "between 0 and 1")
+        self._check_rank_rules()
         for name in _FLIP_SHARES:
             share = getattr(self, name)
             _require(0 < share < 1, name, share, "between 0 and 1")
         excess, ratio = self.oscillation_excess, self.scale_jump_ratio
         _require(excess >= 1, "oscillation_excess", excess, "at least 1")
         _require(ratio > 1, "scale_jump_ratio", ratio, "above 1")
+
+    def _check_rank_rules(self) -> None:
+        wander, delta = self.rank_wander_fraction, self.early_delta
+        _require(0 <= wander < 1, "rank_wander_fraction", wander, "in [0, 1)")
+        _require(delta >= 0, "early_delta", delta, "at least 0")
+        for name in ("break_deviations", "early_lambda"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("slide_significance", "outlier_share"):
+            share = getattr(self, name)
+            _require(0 < share < 1, name, share, "between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

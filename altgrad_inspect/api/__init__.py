@@ -26,7 +26,10 @@ if TYPE_CHECKING:
         TrendOptions,
         WorkOptions,
     )
+    from altgrad_inspect.api.pair import diff
     from altgrad_inspect.api.run import flips, ls, plan, rank, report, trend
+    from altgrad_inspect.api.two_runs import compare
+    from altgrad_inspect.api.what_if import sweep
 
 __all__ = [
     "CheckOutcome",
@@ -38,11 +41,14 @@ __all__ = [
     "TrendOptions",
     "WorkOptions",
     "check",
+    "compare",
+    "diff",
     "flips",
     "ls",
     "plan",
     "rank",
     "report",
+    "sweep",
     "trend",
 ]
 
@@ -60,11 +66,14 @@ _LAZY = {
     "TrendOptions": _OPTIONS,
     "WorkOptions": _OPTIONS,
     "check": _GATE,
+    "compare": "altgrad_inspect.api.two_runs",
+    "diff": "altgrad_inspect.api.pair",
     "flips": _RUN,
     "ls": _RUN,
     "plan": _RUN,
     "rank": _RUN,
     "report": _RUN,
+    "sweep": "altgrad_inspect.api.what_if",
     "trend": _RUN,
 }
 

@@ -190,7 +190,7 @@ def measure_run(
     for note in opened.notes:
         on_event(Noted(text=note))
     if subject == "flips":
-        _require_transition(opened)
+        require_transition(opened)
     rows = run_units(
         opened.units,
         tasks,
@@ -213,7 +213,12 @@ def measure_run(
     )
 
 
-def _require_transition(opened: OpenRun) -> None:
+def require_transition(opened: OpenRun) -> None:
+    """Refuse a run in which nothing can be compared.
+
+    Raises:
+        NothingMatchedError: It has one checkpoint only.
+    """
     if len(opened.checkpoints) < 2:
         msg = (
             f"{opened.ref.path}: one checkpoint (step {opened.checkpoints[0].ref.step}), "

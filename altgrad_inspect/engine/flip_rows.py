@@ -48,7 +48,7 @@ class FlipRows:
                 self._skips.add(current.ref, f"flips: {reason}")
                 self._meters = []
                 return
-        gap = _gap(previous, current) if previous else None
+        gap = find_gap(previous, current) if previous else None
         if previous and gap:
             for name, _ in self._make_meters(current.ref or previous.ref):
                 self._add(previous, current, name, status=gap[0], reason=gap[1])
@@ -133,7 +133,7 @@ def _undefined(counts: FlipCounts, quantizer: str) -> str | None:
     return None
 
 
-def _gap(previous: Sighting, current: Sighting) -> tuple[Status, str] | None:
+def find_gap(previous: Sighting, current: Sighting) -> tuple[Status, str] | None:
     """Why two consecutive sightings cannot be compared; None if they can."""
     before, after = previous.ref, current.ref
     problem = previous.problem or current.problem

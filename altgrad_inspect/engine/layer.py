@@ -5,7 +5,7 @@ a time, and the first one as well for updates since then. What we cannot do for 
 becomes a ``failed`` row and the next one goes on; what has no value becomes an ``undefined`` row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
@@ -13,10 +13,12 @@ from altgrad_inspect.engine.flip_rows import FlipRows
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.rank_rows import RankRows
 from altgrad_inspect.engine.sighting import Sighting, first_line
+from altgrad_inspect.engine.sweep_rows import SweepRows
 from altgrad_inspect.engine.update_rows import UPDATE_TOTAL, UpdateRows
 from altgrad_inspect.errors import InspectError
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipRecord, RankRecord, SkippedLayer
+from altgrad_inspect.tables.comparisons import SweepLayerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,16 @@ class LayerTasks:
         spectra: Whether the rank rows keep the singular values.
         updates: Subjects of the updates to measure the ranks of, beside those of the weights:
             ``update``, ``update_total``.
+        sweep: Quantizers to sum the flips up for, one row each over the whole run.
+        bits: Whether to find the layers whose stored bits never change.
     """
 
     quantizers: tuple[Quantizer, ...] = ()
     ranks: bool = False
     spectra: bool = False
     updates: tuple[str, ...] = ()
+    sweep: tuple[Quantizer, ...] = ()
+    bits: bool = False
 
     @property
     def num_slots(self) -> int:
@@ -44,11 +50,28 @@ class LayerTasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRows:
-    """Rows of one layer, or of several."""
+    """Rows of one layer, or of several.
+
+    ``identical`` names the layers that were read from every checkpoint with the same bits.
+    """
 
     flips: tuple[FlipRecord, ...] = ()
     ranks: tuple[RankRecord, ...] = ()
     skipped: tuple[SkippedLayer, ...] = ()
+    sweep: tuple[SweepLayerRow, ...] = ()
+    identical: frozenset[str] = frozenset()
+
+
+def join_rows(parts: Iterable[LayerRows]) -> LayerRows:
+    """Return the rows of several layers as one, in order."""
+    listed = list(parts)
+    return LayerRows(
+        flips=tuple(row for part in listed for row in part.flips),
+        ranks=tuple(row for part in listed for row in part.ranks),
+        skipped=tuple(row for part in listed for row in part.skipped),
+        sweep=tuple(row for part in listed for row in part.sweep),
+        identical=frozenset(name for part in listed for name in part.identical),
+    )
 
 
 def measure_layer(
@@ -92,6 +115,9 @@ class _Rows:
     """Everything that looks at one layer, as ``tasks`` asks for."""
 
     def __init__(self, layer: str, tasks: LayerTasks) -> None:
+        self._layer = layer
+        self._identical = tasks.bits
+        self._sweep = SweepRows(layer, tasks.sweep) if tasks.sweep else None
         self._flips = FlipRows(layer, tasks.quantizers) if tasks.quantizers else None
         self._ranks = RankRows(layer, spectra=tasks.spectra) if tasks.ranks else None
         self._updates = tuple(
@@ -104,6 +130,10 @@ class _Rows:
             self._flips.see(previous, current)
         if self._ranks:
             self._ranks.see(previous, current)
+        if self._sweep:
+            self._sweep.see(previous, current)
+        if self._identical and previous is not None:
+            self._identical = current.same_bits_as(previous)
         for subject, rows in self._updates:
             rows.see(first if subject == UPDATE_TOTAL else previous, current, previous)
 
@@ -115,5 +145,8 @@ class _Rows:
             skipped=(
                 *(self._flips.skipped if self._flips else ()),
                 *(self._ranks.skipped if self._ranks else ()),
+                *(self._sweep.skipped if self._sweep else ()),
             ),
+            sweep=self._sweep.build() if self._sweep else (),
+            identical=frozenset({self._layer}) if self._identical else frozenset(),
         )

@@ -13,7 +13,7 @@ import torch
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.events import LayerDone, Listener, Planned
-from altgrad_inspect.engine.layer import LayerRows, LayerTasks, measure_layer
+from altgrad_inspect.engine.layer import LayerRows, LayerTasks, join_rows, measure_layer
 from altgrad_inspect.engine.plan import LayerUnit, unit_seconds
 from altgrad_inspect.errors import ConfigError
 
@@ -58,7 +58,7 @@ def run_units(
     seconds = {
         unit.layer: unit_seconds(
             unit,
-            num_quantizers=len(tasks.quantizers),
+            num_quantizers=len(tasks.quantizers) + len(tasks.sweep),
             num_spectra=tasks.ranks + len(tasks.updates),
         )
         for unit in units
@@ -103,9 +103,4 @@ def run_units(
             cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    ordered = [results[unit.layer] for unit in units]
-    return LayerRows(
-        flips=tuple(row for rows in ordered for row in rows.flips),
-        ranks=tuple(row for rows in ordered for row in rows.ranks),
-        skipped=tuple(row for rows in ordered for row in rows.skipped),
-    )
+    return join_rows(results[unit.layer] for unit in units)

@@ -56,16 +56,27 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         except CheckpointError as error:
             problems.append(error)
             notes.append(f"step {ref.step} cannot be read and is left out: {error}")
-            records.append(_record(run, ref, status=Status.FAILED, reason=str(error)))
+            records.append(
+                build_record(
+                    _relative(ref.path, run.path), ref, status=Status.FAILED, reason=str(error)
+                )
+            )
         else:
             opened.append(checkpoint)
             notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
-            records.append(_record(run, ref, checkpoint, loss=losses.get(ref.step)))
+            records.append(
+                build_record(
+                    _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
+                )
+            )
     if problems and not opened:
         raise problems[0]
-    records += [_record(run, ref, status=ref.status, reason=ref.reason) for ref in run.skipped]
+    records += [
+        build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
+        for ref in run.skipped
+    ]
     notes += [f"step {ref.step} is left out: {ref.reason}" for ref in run.skipped]
-    units, layer_notes = _select_units(opened, selection)
+    units, layer_notes = select_units(opened, selection)
     return OpenRun(
         ref=run,
         checkpoints=tuple(opened),
@@ -75,9 +86,14 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
     )
 
 
-def _select_units(
+def select_units(
     checkpoints: Sequence[Checkpoint], selection: SelectionSettings
 ) -> tuple[tuple[LayerUnit, ...], list[str]]:
+    """Cut the selected layers of opened checkpoints into units; also what is worth a note.
+
+    Raises:
+        NothingMatchedError: No layer matches.
+    """
     names = {name for checkpoint in checkpoints for name in checkpoint.layers}
     aliases = {
         dropped: kept
@@ -107,8 +123,8 @@ def _select_units(
     return tuple(units), notes
 
 
-def _record(
-    run: RunRef,
+def build_record(
+    path: str,
     ref: CheckpointRef,
     checkpoint: Checkpoint | None = None,
     *,
@@ -116,9 +132,10 @@ def _record(
     status: Status = Status.OK,
     reason: str | None = None,
 ) -> CheckpointRecord:
+    """Build the row of one checkpoint, which it calls ``path``."""
     return CheckpointRecord(
         step=ref.step,
-        path=_relative(ref.path, run.path),
+        path=path,
         layout=ref.layout,
         scheme="plain" if checkpoint else None,
         num_layers=len(checkpoint.layers) if checkpoint else None,
