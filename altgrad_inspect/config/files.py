@@ -168,12 +168,12 @@ def find_lines(text: str) -> dict[KeyPath, int]:
             parsed = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
             continue
-        if statement.lstrip().startswith("["):
-            header = max(_walk(parsed), key=len)
-            lines.setdefault(header, start)
-        else:
-            for key in _walk(parsed):
-                lines.setdefault((*header, *key), start)
+        is_header = statement.lstrip().startswith("[")
+        keys = list(_walk(parsed))
+        for key in keys:
+            lines.setdefault(key if is_header else (*header, *key), start)
+        if is_header:
+            header = max(keys, key=len)
         statement = ""
     return lines
 
