@@ -136,9 +136,9 @@ def _build_alert(
         f"The codes of {name_codes(history)} have stopped since step"
         f" {history.transitions[stretch.onset].step_to}, while its weights move: {num_flips:,}"
         f" flips in {len(stretch.faults)} transitions; from step {transition.step_from} to"
-        f" {transition.step_to} {100 * transition.update_fraction:.2g}% of its weights were"
+        f" {transition.step_to} {100 * transition.update_fraction:.3g}% of its weights were"
         f" updated, and of the codes of its {level.num_peers} peers"
-        f" {100 * level.median:.2g}% flipped"
+        f" {100 * level.median:.3g}% flipped"
     )
     return build_flip_alert(
         history,

@@ -2,7 +2,10 @@
 
 The series is the flip fraction per training step, so that checkpoints may be unevenly spaced,
 smoothed like every series; it has faded while it is below ``flips_fading_level`` of its
-baseline. A schedule that decays does this to every layer, so the loss decides:
+baseline. Codes that all flipped cannot flip more, so over longer gaps the rate falls by itself:
+the smoothed flip fraction of a transition has to be below the level too.
+
+A schedule that decays does this to every layer, so the loss decides:
 
 - no loss is known, or too few: info, and it says so;
 - the loss has flattened (over its last third it changed by less than ``loss_flat_fraction``):
@@ -37,10 +40,17 @@ _SHARED: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rate:
-    """Flips per weight and step of one layer and quantizer, one point a transition."""
+    """The flips of one layer and quantizer, one point a transition.
+
+    Attributes:
+        history: The transitions.
+        points: Flips per weight and step, smoothed.
+        fractions: Flips per weight, smoothed.
+    """
 
     history: LayerHistory
     points: tuple[SmoothedPoint, ...]
+    fractions: tuple[SmoothedPoint, ...]
 
     @property
     def level(self) -> float | None:
@@ -69,25 +79,27 @@ def find_fading_flips(evidence: Evidence) -> list[Alert]:
 
 
 def _find_rate(history: LayerHistory, settings: TrendSettings) -> _Rate:
+    thresholds = Thresholds(warning=1 - settings.flips_fading_level, critical=None)
+    steps = [transition.step_to for transition in history.transitions]
+    fractions = [one.flip_fraction if one.usable else None for one in history.transitions]
     rates = [
-        transition.flip_fraction / transition.num_steps
-        if transition.usable and transition.flip_fraction is not None
-        else None
-        for transition in history.transitions
+        None if fraction is None else fraction / transition.num_steps
+        for fraction, transition in zip(fractions, history.transitions, strict=True)
     ]
-    points = smooth_series(
-        [transition.step_to for transition in history.transitions],
-        rates,
-        settings,
-        Thresholds(warning=1 - settings.flips_fading_level, critical=None),
+    return _Rate(
+        history=history,
+        points=tuple(smooth_series(steps, rates, settings, thresholds)),
+        fractions=tuple(smooth_series(steps, fractions, settings, thresholds)),
     )
-    return _Rate(history=history, points=tuple(points))
 
 
 def _find_fading(
     rate: _Rate, peers: PeerLevel | None, change: float | None, settings: TrendSettings
 ) -> Alert | None:
-    signs = [_find_sign(point) for point in rate.points]
+    signs = [
+        _find_sign(point, fraction)
+        for point, fraction in zip(rate.points, rate.fractions, strict=True)
+    ]
     stretch = find_last_stretch(signs, min_length=1)
     if stretch is None or _expected_flips(rate) < MIN_EXPECTED_FLIPS:
         return None
@@ -113,17 +125,17 @@ def _find_fading(
             severity=severity,
             column="flip_fraction",
             value=transition.flip_fraction,
-            baseline=(point.baseline or 0) * transition.num_steps,
+            baseline=min(1.0, (point.baseline or 0) * transition.num_steps),
             drop_fraction=lowest.drop_fraction,
             text=text,
         ),
     )
 
 
-def _find_sign(point: SmoothedPoint) -> bool | None:
+def _find_sign(point: SmoothedPoint, fraction: SmoothedPoint) -> bool | None:
     if point.value is None or point.state in {TrendState.WARMUP, TrendState.INSUFFICIENT}:
         return None
-    return point.state is TrendState.WARNING
+    return TrendState.WARNING is point.state is fraction.state
 
 
 def _expected_flips(rate: _Rate) -> float:

@@ -1,0 +1,65 @@
+"""The rule frozen: bit-identical through the whole run."""
+
+import pytest
+
+from altgrad_inspect.errors import ConfigError
+from altgrad_inspect.records import Alert, FlipRecord, Severity
+from altgrad_inspect.settings import TrendSettings
+from altgrad_inspect.trends.rules.evidence import build_fingerprint
+from altgrad_inspect.trends.rules.frozen import find_frozen
+from tests.trends.flip_runs import LAYER, evidence_of, flip_run
+
+
+def frozen_run(updated: list[int | None]) -> list[FlipRecord]:
+    return flip_run([None if number is None else 0 for number in updated], num_updated=updated)
+
+
+def frozen_in(records: list[FlipRecord], settings: TrendSettings | None = None) -> list[Alert]:
+    return find_frozen(evidence_of(records, settings=settings))
+
+
+def test_a_frozen_layer_is_for_information() -> None:
+    (alert,) = frozen_in(frozen_run([0, 0, 0]))
+    assert alert == Alert(
+        fingerprint=build_fingerprint("frozen", LAYER, 0, "num_updated"),
+        rule="frozen",
+        severity=Severity.INFO,
+        layer=LAYER,
+        matrix=0,
+        metric="num_updated",
+        step_onset=0,
+        step_detected=200,
+        value=0.0,
+        baseline=None,
+        drop_fraction=None,
+        message=(
+            f"{LAYER} is bit-identical from step 0 to 300: none of its 10,000 weights changed in"
+            " 3 transitions, as a layer is that was frozen on purpose."
+        ),
+    )
+
+
+def test_one_that_is_to_be_trained_is_a_warning() -> None:
+    (alert,) = frozen_in(frozen_run([0, 0]), TrendSettings(trained_layers=("*.mlp.*",)))
+    assert alert.severity is Severity.WARNING
+    assert alert.message.endswith("though it is to be trained.")
+    (alert,) = frozen_in(frozen_run([0, 0]), TrendSettings(trained_layers=("attn",)))
+    assert alert.severity is Severity.INFO
+    with pytest.raises(ConfigError, match="is empty"):
+        frozen_in(frozen_run([0, 0]), TrendSettings(trained_layers=("",)))
+
+
+@pytest.mark.parametrize("updated", [[0], [0, 0, 1], [1, 0, 0, 0], [None, 0], [None, None]])
+def test_anything_else_is_not_frozen(updated: list[int | None]) -> None:
+    assert frozen_in(frozen_run(updated)) == []
+
+
+def test_what_could_not_be_compared_says_nothing() -> None:
+    (alert,) = frozen_in(frozen_run([None, 0, None, 0]))
+    assert (alert.step_onset, alert.step_detected) == (100, 400)
+    assert "in 2 transitions" in alert.message
+
+
+def test_it_is_one_alert_for_all_quantizers() -> None:
+    both = [*frozen_run([0, 0]), *flip_run([0, 0], num_updated=[0, 0], quantizer="e2m1")]
+    assert len(frozen_in(both)) == 1
