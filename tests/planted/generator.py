@@ -49,7 +49,7 @@ CONTINUED: Final = Pace(
     name="continued pre-training", relative_update=1.5e-2, signal_share=0.25, weight_decay=0.02
 )
 PRE_TRAINING: Final = Pace(
-    name="pre-training", relative_update=4e-2, signal_share=0.15, weight_decay=0.1
+    name="pre-training", relative_update=3e-2, signal_share=0.12, weight_decay=0.1
 )
 PACES: Final = (FINE_TUNING, CONTINUED, PRE_TRAINING)
 
