@@ -79,7 +79,8 @@ def _place(rows: Sequence[Record]) -> str:
     first = rows[0]
     step = first.get("step_to", first.get("step"))
     others = f" and {_count(len(layers) - 1, 'other layer')}" if len(layers) > 1 else ""
-    return f"first at step {step}, in {first['layer']}{others}"
+    at = "" if step is None else f"first at step {step}, "
+    return f"{at}in {first['layer']}{others}"
 
 
 def _count(number: int, what: str) -> str:
