@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from altgrad_inspect.cli import check, demo, doctor, flips, formats, ls, rank, report, trend
+from altgrad_inspect.cli import (
+    check,
+    compare,
+    demo,
+    diff,
+    doctor,
+    flips,
+    formats,
+    ls,
+    rank,
+    report,
+    sweep,
+    trend,
+)
 from altgrad_inspect.cli.configure import Program
 from altgrad_inspect.cli.guard import run_guarded
 
@@ -27,6 +40,9 @@ app.command(name="rank")(rank.rank)
 app.command(name="trend")(trend.trend)
 app.command(name="report")(report.report)
 app.command(name="check")(check.check)
+app.command(name="diff")(diff.diff)
+app.command(name="sweep")(sweep.sweep)
+app.command(name="compare")(compare.compare)
 app.command(name="formats")(formats.formats)
 app.command(name="demo")(demo.demo)
 app.command(name="doctor")(doctor.doctor)

@@ -50,7 +50,9 @@ _DEFAULTS: Final[Mapping[str, object]] = {
     "show_settings": False,
 }
 
-_UNCONFIGURED: Final = frozenset({("demo", "out")})
+_UNCONFIGURED: Final = frozenset(
+    {("demo", "out"), ("diff", "out"), ("compare", "out"), ("sweep", "quant")}
+)
 """Options that are spelled like a key and mean something else."""
 
 _CURRENT: ContextVar["Config | None"] = ContextVar("config", default=None)
