@@ -7,8 +7,8 @@ Every weight of that scale then changes its code, though it need not have moved.
 - With one scale a block, channel or group the table holds the largest ratio of maybe
   thousands: an extreme value that one weight can make, and that a block of zeros which wakes
   up (scale 1 before) fakes. That is for information.
-- In the warm-up scales find their size, those of biases that start from zero above all: for
-  information too.
+- Scales find their size at first, those of weights that start from zero above all: the first
+  transition is for information, and for vectors the whole warm-up.
 """
 
 from collections import defaultdict
@@ -33,7 +33,7 @@ def find_scale_jumps(evidence: Evidence) -> list[Alert]:
     """Return an alert for every layer and quantizer with a scale that ever jumped."""
     zeros = _find_zero_steps(evidence)
     alerts = (
-        _find_jumps(history, zeros.get(history.layer, frozenset()), evidence.settings)
+        _find_jumps(history, zeros.get(history.layer, frozenset()), evidence)
         for history in evidence.layer_histories
     )
     return [alert for alert in alerts if alert is not None]
@@ -54,9 +54,9 @@ def _find_zero_steps(evidence: Evidence) -> dict[str, frozenset[int]]:
 
 
 def _find_jumps(
-    history: LayerHistory, zero_steps: Collection[int], settings: TrendSettings
+    history: LayerHistory, zero_steps: Collection[int], evidence: Evidence
 ) -> Alert | None:
-    transitions = history.transitions
+    transitions, settings = history.transitions, evidence.settings
     jumps = [
         index
         for index, transition in enumerate(transitions)
@@ -67,12 +67,11 @@ def _find_jumps(
     ]
     if not jumps:
         return None
-    steps = [transitions[0].step_from, *(transition.step_to for transition in transitions)]
-    judged = [
-        index
-        for index in jumps
-        if transitions[index].num_scales == 1 and index + 1 >= find_warmup(steps, settings)
-    ]
+    num_early = 1
+    if history.layer not in evidence.matrices:
+        steps = [transitions[0].step_from, *(transition.step_to for transition in transitions)]
+        num_early = max(num_early, find_warmup(steps, settings) - 1)
+    judged = [index for index in jumps if transitions[index].num_scales == 1 and index >= num_early]
     severity = Severity.WARNING if judged else Severity.INFO
     return _build_alert(history, judged or jumps, severity, settings)
 

@@ -1,5 +1,7 @@
 """The rule frozen: bit-identical through the whole run."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from altgrad_inspect.errors import ConfigError
@@ -7,10 +9,10 @@ from altgrad_inspect.records import Alert, FlipRecord, Severity
 from altgrad_inspect.settings import TrendSettings
 from altgrad_inspect.trends.rules.evidence import build_fingerprint
 from altgrad_inspect.trends.rules.frozen import find_frozen
-from tests.trends.flip_runs import LAYER, evidence_of, flip_run
+from tests.trends.flip_runs import LAYER, evidence_of, flip_run, peers_run
 
 
-def frozen_run(updated: list[int | None]) -> list[FlipRecord]:
+def frozen_run(updated: Sequence[int | None]) -> list[FlipRecord]:
     return flip_run([None if number is None else 0 for number in updated], num_updated=updated)
 
 
@@ -63,3 +65,59 @@ def test_what_could_not_be_compared_says_nothing() -> None:
 def test_it_is_one_alert_for_all_quantizers() -> None:
     both = [*frozen_run([0, 0]), *flip_run([0, 0], num_updated=[0, 0], quantizer="e2m1")]
     assert len(frozen_in(both)) == 1
+
+
+STOPPED = [10_000, 10_000, 10_000, 0, 0, 0]
+MOVING = peers_run([5000] * 6)
+
+
+def test_a_layer_that_stops_while_its_peers_go_on_is_a_warning() -> None:
+    (alert,) = frozen_in([*frozen_run(STOPPED), *MOVING])
+    assert alert == Alert(
+        fingerprint=build_fingerprint("frozen", LAYER, 0, "num_updated"),
+        rule="frozen",
+        severity=Severity.WARNING,
+        layer=LAYER,
+        matrix=0,
+        metric="num_updated",
+        step_onset=400,
+        step_detected=500,
+        value=0.0,
+        baseline=None,
+        drop_fraction=None,
+        message=(
+            f"{LAYER} is bit-identical since step 300, in 3 transitions, though it moved before;"
+            " up to step 500 100% of the weights of its 3 peers were updated."
+        ),
+    )
+
+
+def test_a_layer_that_rested_is_for_information() -> None:
+    (alert,) = frozen_in([*frozen_run([10_000, 0, 0, 10_000, 9, 9]), *MOVING])
+    assert alert.severity is Severity.INFO
+    assert alert.message.endswith("were updated; it recovered at step 400.")
+
+
+@pytest.mark.parametrize(
+    "updated", [[1, 1, 1, 0, 1, 0], [1] * 5 + [0], [0, 0, 0, 1, 1, 1], [None, 0, None, 0, 1, 1]]
+)
+def test_one_transition_or_a_late_start_is_no_stop(updated: list[int | None]) -> None:
+    assert frozen_in([*frozen_run(updated), *MOVING]) == []
+
+
+def test_a_run_that_stops_as_a_whole_stops_nobody() -> None:
+    resting = peers_run([0] * 6, num_updated=STOPPED)
+    assert frozen_in([*frozen_run(STOPPED), *resting]) == []
+    assert frozen_in(frozen_run(STOPPED)) == []
+    slow = peers_run([0] * 6, num_updated=[10_000] * 3 + [99] * 3)
+    assert frozen_in([*frozen_run(STOPPED), *slow]) == []
+
+
+def test_few_weights_and_vectors_may_rest() -> None:
+    few = flip_run([0] * 6, num_weights=40, num_updated=[9, 9, 9, 9, 0, 0])
+    assert frozen_in([*few, *peers_run([5] * 6, num_weights=40, num_updated=[9] * 6)]) == []
+    norm = "model.layers.0.input_layernorm.weight"
+    vector = flip_run([0] * 6, norm, num_updated=STOPPED)
+    other = flip_run([5] * 6, norm.replace("0", "1"))
+    (alert,) = frozen_in([*vector, *other])
+    assert alert.severity is Severity.INFO

@@ -51,14 +51,24 @@ def test_four_fold_is_the_limit(ratio: float, count: int) -> None:
     assert jumps_of([1, 1, 1, ratio], settings=TrendSettings(scale_jump_ratio=5.0)) == []
 
 
-def test_in_the_warmup_scales_find_their_size() -> None:
-    (alert,) = jumps_of([50, 6, 1, 1, 1])
+def test_at_first_scales_find_their_size() -> None:
+    (alert,) = jumps_of([50, 1, 1, 1, 1])
     assert alert.severity is Severity.INFO
-    (alert,) = jumps_of([50, 1, 6, 1, 1])
-    assert (alert.severity, alert.step_onset, alert.value) == (Severity.WARNING, 300, 6)
-    early = TrendSettings(warmup_checkpoints=1)
-    (alert,) = jumps_of([50, 6, 1, 1, 1], settings=early)
-    assert (alert.severity, alert.step_onset) == (Severity.WARNING, 100)
+    (alert,) = jumps_of([50, 6, 1, 1, 1])
+    assert (alert.severity, alert.step_onset, alert.value) == (Severity.WARNING, 200, 6)
+
+
+def test_vectors_may_take_the_whole_warmup() -> None:
+    bias = "model.layers.0.mlp.up_proj.bias"
+    records = flip_run([500] * 5, bias, scale_ratio_max=[50.0, 6.0, 1.0, 1.0, 1.0])
+    (alert,) = find_scale_jumps(evidence_of(records))
+    assert alert.severity is Severity.INFO
+    records = flip_run([500] * 5, bias, scale_ratio_max=[50.0, 6.0, 5.0, 1.0, 1.0])
+    (alert,) = find_scale_jumps(evidence_of(records))
+    assert (alert.severity, alert.step_onset) == (Severity.WARNING, 300)
+    early = TrendSettings(warmup_checkpoints=1, warmup_fraction=0.0)
+    (alert,) = find_scale_jumps(evidence_of(records, settings=early))
+    assert (alert.severity, alert.step_onset, alert.value) == (Severity.WARNING, 200, 6.0)
 
 
 def test_the_largest_of_many_scales_is_for_information() -> None:
