@@ -28,4 +28,5 @@ def add_diagnosis(subject: str, measured: Results, settings: TrendSettings) -> R
         },
         settings={**measured.settings, "trends": asdict(settings)},
         notes=measured.notes,
+        device=measured.device,
     )

@@ -191,10 +191,11 @@ def measure_run(
         on_event(Noted(text=note))
     if subject == "flips":
         require_transition(opened)
+    device = resolve_device(engine.device)
     rows = run_units(
         opened.units,
         tasks,
-        device=resolve_device(engine.device),
+        device=device,
         num_workers=engine.num_workers,
         num_checkpoints=len(opened.checkpoints),
         on_event=on_event,
@@ -210,6 +211,7 @@ def measure_run(
             "updates": list(tasks.updates),
         },
         notes=opened.notes,
+        device=str(device),
     )
 
 

@@ -35,6 +35,7 @@ def demo(
     samples = find_samples()
     talk = find_talk()
     talk.output_format = OutputFormat.TABLE
+    talk.shown = None if talk.is_verbose else ()
     status: int = ExitCode.OK
     for name in _RUNS:
         check_out(out / name)
@@ -68,13 +69,11 @@ def find_samples() -> Path:
 def _render_next_steps(samples: Path, out: Path) -> str:
     faulty, tables = shlex.quote(str(samples / "faulty")), shlex.quote(str(out / "faulty"))
     return (
-        "The tables of both runs are Parquet files, for pandas, polars or duckdb:\n"
-        f"  {tables}/flips.parquet  ranks.parquet  trends.parquet  alerts.parquet\n"
-        "\n"
         "The same once more, in parts:\n"
         f"  altgrad-inspect ls {faulty}\n"
         f"  altgrad-inspect rank {faulty} --layers lm_head\n"
-        f"  altgrad-inspect trend {tables}\n"
+        f"  altgrad-inspect report {faulty} --tables flips,ranks\n"
+        f"  altgrad-inspect trend {tables}    # from the tables, without the weights\n"
         "\n"
         "Your own run, a directory that holds its checkpoints:\n"
         "  altgrad-inspect ls path/to/run --plan\n"

@@ -1,14 +1,18 @@
 """Every option that more than one command has, once."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from altgrad_inspect.cli.talk import ColorMode, OutputFormat, find_talk
+from altgrad_inspect.display import display_name
+from altgrad_inspect.errors import ConfigError
 
 DEFAULT_OUT: Final = Path("altgrad-report")
 DEFAULT_QUANT: Final = ("auto",)
+TABLES_TO_PRINT: Final = ("verdicts", "flips", "ranks", "trends")
 
 
 def _set_format(value: OutputFormat) -> OutputFormat:
@@ -29,6 +33,30 @@ def _set_verbose(value: int) -> int:
 def _set_color(value: ColorMode) -> ColorMode:
     find_talk().color = value
     return value
+
+
+def _set_shown(value: str | None) -> str | None:
+    find_talk().shown = None if value is None else parse_tables(value)
+    return value
+
+
+def parse_tables(text: str) -> tuple[str, ...]:
+    """Return the tables that are to be printed.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in {"all", "none", *TABLES_TO_PRINT}:
+            close = get_close_matches(name, TABLES_TO_PRINT, n=1)
+            known = f"all, none or any of {', '.join(TABLES_TO_PRINT)}"
+            advice = f"did you mean {close[0]}?" if close else "all tables are in --out"
+            msg = f"--tables {display_name(name)}: cannot be printed, expected {known} ({advice})"
+            raise ConfigError(msg)
+    if "all" in names:
+        return TABLES_TO_PRINT
+    return tuple(name for name in TABLES_TO_PRINT if name in names)
 
 
 Run = Annotated[
@@ -104,6 +132,16 @@ Verbose = Annotated[
 ]
 Color = Annotated[
     ColorMode, typer.Option("--color", callback=_set_color, help="When to use colours.")
+]
+Tables = Annotated[
+    str | None,
+    typer.Option(
+        "--tables",
+        callback=_set_shown,
+        metavar="NAMES",
+        help="Also print these tables: all, none, or any of verdicts,flips,ranks,trends.",
+        show_default=False,
+    ),
 ]
 Spectra = Annotated[
     bool, typer.Option("--spectra", help="Keep the singular values in ranks.parquet.")

@@ -1,7 +1,7 @@
 """From results to stdout and files: one path for every command."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from altgrad_inspect.cli.talk import OutputFormat, Talk, describe_files, write_stdout
 from altgrad_inspect.errors import ExitCode
@@ -9,6 +9,9 @@ from altgrad_inspect.errors import ExitCode
 if TYPE_CHECKING:
     from altgrad_inspect.reports.model import Report
     from altgrad_inspect.tables.results import Results
+
+
+HINT: Final = "more: --tables verdicts,flips,ranks,trends prints tables, -v every row"
 
 
 def show_results(results: "Results", talk: Talk) -> None:
@@ -20,7 +23,14 @@ def show_results(results: "Results", talk: Talk) -> None:
         case OutputFormat.TABLE | OutputFormat.MD:
             from altgrad_inspect.reports.build import build_report
 
-            show_report(build_report(results, verbose=talk.is_verbose), talk)
+            is_asked = talk.is_verbose or talk.shown is not None
+            report = build_report(
+                results,
+                verbose=talk.is_verbose,
+                shown=talk.shown,
+                hint=HINT if results.subject == "report" and not is_asked else "",
+            )
+            show_report(report, talk)
         case OutputFormat.JSON | OutputFormat.JSONL:
             from altgrad_inspect.reports.render_json import render_json, render_jsonl
 

@@ -29,16 +29,18 @@ def report(
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
+    tables: options.Tables = None,
     output_format: options.Format = OutputFormat.TABLE,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
     color: options.Color = ColorMode.AUTO,
 ) -> int:
-    """Flips, ranks, trends and alerts in one pass.
+    """Flips, ranks, trends and verdicts in one pass.
 
-    Writes every table as Parquet, and report.json.
+    Prints what was looked at and the layers that need attention, and writes every table as
+    Parquet, and report.json.
     """
-    del output_format, quiet, verbose, color  # the callbacks of the options took them
+    del tables, output_format, quiet, verbose, color  # the callbacks of the options took them
     check_out(out)
     talk = find_talk()
     settings = find_trend_settings()

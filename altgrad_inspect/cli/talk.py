@@ -47,12 +47,14 @@ class Talk:
         quiet: Nothing on stderr but errors.
         verbosity: Number of ``-v``.
         color: When to use colours.
+        shown: The tables to print; None is what the command prints if it is not told.
     """
 
     output_format: OutputFormat = OutputFormat.TABLE
     quiet: bool = False
     verbosity: int = 0
     color: ColorMode = ColorMode.AUTO
+    shown: tuple[str, ...] | None = None
 
     @property
     def is_verbose(self) -> bool:

@@ -1,103 +1,128 @@
-"""Alerts to the list of layers to look at, worst first, each with its metric over the run."""
+"""Findings to the blocks of a report: worst first, many layers with one fault in one block."""
 
-from collections.abc import Mapping
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Final
 
 import pyarrow as pa
 
-from altgrad_inspect.records import Severity
-from altgrad_inspect.reports.model import Attention, Evidence, Number, Series
-from altgrad_inspect.reports.sections.rows import Record, natural_key, read_rows
+from altgrad_inspect.records import Severity, Status, Verdict
+from altgrad_inspect.reports.advice import find_advice
+from altgrad_inspect.reports.cases import Finding, find_findings
+from altgrad_inspect.reports.model import Attention
+from altgrad_inspect.reports.sections.rows import natural_key
 
-_READ: Final = (
-    *("rule", "severity", "layer", "matrix", "metric", "step_onset", "drop_fraction", "message"),
-)
+MIN_GROUP: Final = 4
+"""From so many layers on, those with one fault since one step are one block."""
 
-SeriesKey = tuple[str, int, str]
+MAX_ALIKE: Final = 8
+"""More blocks of one fault than this are one block, whenever they began."""
+
+_NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def build_attention(tables: Mapping[str, pa.Table], *, verbose: bool) -> tuple[Attention, ...]:
-    """Group the alerts by layer, worst layer first; those of ``info`` only if ``verbose``.
+def build_attention(
+    tables: Mapping[str, pa.Table], *, verbose: bool
+) -> tuple[tuple[Attention, ...], tuple[Attention, ...]]:
+    """Return what needs attention, and what is worth knowing, each worst first.
 
-    Layers are ordered by their worst severity, then by how many alerts have it, then by
-    the earliest onset, then by name.
+    Args:
+        tables: With alerts; verdicts, ranks, flips, trends and checkpoints if there are any.
+        verbose: One block a layer, however many there are, and also alerts of severity
+            ``info`` among what is worth knowing; else only verdicts of that severity.
+
+    Returns:
+        Findings of severity ``warning`` and ``critical``, and those of ``info``.
     """
-    alerts = [
-        row
-        for row in read_rows(tables["alerts"], _READ)
-        if verbose or row["severity"] != Severity.INFO
+    steps = _find_steps(tables)
+    findings = find_findings(tables)
+    attention = [one for one in findings if one.severity != Severity.INFO]
+    named = {str(verdict) for verdict in Verdict}
+    information = [
+        one for one in findings if one.severity == Severity.INFO and (verbose or one.word in named)
     ]
-    series = _read_series(tables, alerts)
-    layers: dict[str, list[Record]] = {}
-    for alert in alerts:
-        layers.setdefault(alert["layer"], []).append(alert)
-    for members in layers.values():
-        members.sort(key=lambda row: (-_rank(row), row["step_onset"], row["rule"]))
-    ordered = sorted(layers.items(), key=lambda item: _badness(*item))
-    return tuple(
-        Attention(
-            layer=layer,
-            severity=members[0]["severity"],
-            evidence=tuple(_build_evidence(alert, series) for alert in members),
-        )
-        for layer, members in ordered
+    return (
+        tuple(_build_block(group, steps) for group in _group(attention, verbose=verbose)),
+        tuple(_build_block(group, steps) for group in _group_information(information)),
     )
 
 
-def _rank(alert: Record) -> int:
-    return Severity(alert["severity"]).rank
+def _group(findings: Sequence[Finding], *, verbose: bool) -> Iterable[list[Finding]]:
+    """Split findings, which are sorted, into blocks."""
+    if verbose:
+        return [[finding] for finding in findings]
+    groups: list[list[Finding]] = []
+    for _, alike in groupby(findings, key=lambda one: (one.severity, one.word)):
+        blocks = _group_alike(list(alike))
+        groups += [[*chain(*blocks)]] if len(blocks) > MAX_ALIKE else blocks
+    return groups
 
 
-def _badness(layer: str, alerts: list[Record]) -> tuple[object, ...]:
-    worst = max(_rank(alert) for alert in alerts)
-    as_bad = [alert for alert in alerts if _rank(alert) == worst]
-    onset = min(alert["step_onset"] for alert in as_bad)
-    return (-worst, -len(as_bad), onset, natural_key(layer))
+def _group_alike(findings: Sequence[Finding]) -> list[list[Finding]]:
+    blocks: dict[object, list[Finding]] = {}
+    for finding in findings:
+        evidence = finding.case.evidence
+        blocks.setdefault((evidence.step_onset, evidence.metric), []).append(finding)
+    return [
+        part
+        for block in blocks.values()
+        for part in ([block] if len(block) >= MIN_GROUP else [[one] for one in block])
+    ]
 
 
-def _build_evidence(alert: Record, series: Mapping[SeriesKey, Series]) -> Evidence:
-    return Evidence(
-        severity=alert["severity"],
-        rule=alert["rule"],
-        message=alert["message"],
-        step_onset=alert["step_onset"],
-        matrix=alert["matrix"] or 0,
-        series=series.get((alert["layer"], alert["matrix"], alert["metric"]), ()),
+def _group_information(findings: Sequence[Finding]) -> Iterable[list[Finding]]:
+    """Put what has one word and one onset together: it takes one line, not one block."""
+    groups: dict[tuple[str, int | None], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.word, one.case.evidence.step_onset), []).append(one)
+    return groups.values()
+
+
+def _build_block(findings: Sequence[Finding], steps: Sequence[int]) -> Attention:
+    onsets = [one.case.evidence.step_onset for one in findings]
+    known = [onset for onset in onsets if onset is not None]
+    last = max(known, default=None)
+    cases = sorted((one.case for one in findings), key=lambda case: natural_key(case.layer))
+    return Attention(
+        word=findings[0].word,
+        severity=findings[0].severity,
+        cases=tuple(cases),
+        step_first=min(known, default=None),
+        step_last=last,
+        num_since=_count_later(last, steps),
+        from_start=bool(steps) and min(known, default=None) == steps[0],
+        look_at=find_advice(findings[0].word),
     )
 
 
-def _read_series(
-    tables: Mapping[str, pa.Table], alerts: list[Record]
-) -> Mapping[SeriesKey, Series]:
-    """Find the values of every metric that an alert is about, in the order of the steps."""
-    wanted = {(row["layer"], row["matrix"], row["metric"]) for row in alerts}
-    found: dict[SeriesKey, list[Number | None]] = {}
-    if "trends" in tables and wanted:
-        for row in read_rows(tables["trends"], ("layer", "matrix", "metric", "value")):
-            key = (row["layer"], row["matrix"], row["metric"])
-            if key in wanted:
-                found.setdefault(key, []).append(row["value"])
-    for name in ("ranks", "flips"):
-        if name in tables:
-            _read_missing(tables[name], wanted - found.keys(), found)
-    return {key: tuple(values) for key, values in found.items()}
+def _count_later(step: int | None, steps: Sequence[int]) -> int | None:
+    if step is None or step not in steps:
+        return None
+    return len(steps) - bisect_right(steps, step)
 
 
-def _read_missing(
-    table: pa.Table, wanted: set[SeriesKey], found: dict[SeriesKey, list[Number | None]]
-) -> None:
-    """Look in a table itself for metrics that are not among the trends."""
-    metrics = sorted({metric for _, _, metric in wanted} & set(table.column_names))
-    if not metrics:
-        return
-    keys = ["layer", "matrix"] if "matrix" in table.column_names else ["layer"]
-    same = [name for name in ("quantizer", "subject") if name in table.column_names]
-    first: dict[str, tuple[object, ...]] = {}
-    for row in read_rows(table, [*keys, *same, *metrics]):
-        variant = tuple(row[name] for name in same)
-        if first.setdefault(row["layer"], variant) != variant:
-            continue  # one line of bars is one quantizer's
-        for metric in metrics:
-            key = (row["layer"], row.get("matrix", 0), metric)
-            if key in wanted:
-                found.setdefault(key, []).append(row[metric])
+def _find_steps(tables: Mapping[str, pa.Table]) -> list[int]:
+    """Return the steps of the usable checkpoints, in order; empty if they are not known."""
+    if "checkpoints" not in tables:
+        return []
+    columns = (tables["checkpoints"].column(name).to_pylist() for name in ("step", "status"))
+    return sorted({step for step, status in zip(*columns, strict=True) if status == Status.OK})
+
+
+def summarize_names(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return patterns that cover ``names`` and how many each covers, most first.
+
+    Numbers between dots become ``*``: ``model.layers.*.mlp.up_proj.weight``. A pattern of
+    one name is that name.
+    """
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(_NUMBER.sub("*", name), []).append(name)
+    counts = Counter({pattern: len(found) for pattern, found in members.items()})
+    return [
+        (pattern if number > 1 else members[pattern][0], number)
+        for pattern, number in counts.most_common()
+    ]

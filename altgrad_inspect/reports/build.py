@@ -1,24 +1,19 @@
 """Results to report: the facts, the counts, the layers to look at, the sections."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from altgrad_inspect.records import Status
+from altgrad_inspect.records import Severity, Status, Verdict
 from altgrad_inspect.reports.attention import build_attention
+from altgrad_inspect.reports.build_sections import build_sections
 from altgrad_inspect.reports.cells import render_bytes
-from altgrad_inspect.reports.model import Count, Fact, Report, Section
-from altgrad_inspect.reports.sections.flips import build_flips_sections
-from altgrad_inspect.reports.sections.ranks import build_ranks_sections
-from altgrad_inspect.reports.sections.run import (
-    build_absent_sections,
-    build_checkpoints_section,
-    build_layers_section,
-    build_skipped_section,
-)
-from altgrad_inspect.reports.sections.trends import build_trends_sections
+from altgrad_inspect.reports.comparisons import COMPARISONS, build_comparison
+from altgrad_inspect.reports.gaps import build_gaps
+from altgrad_inspect.reports.model import Count, Fact, Report
 from altgrad_inspect.tables.results import Results
 
 Tables = Mapping[str, pa.Table]
@@ -26,45 +21,51 @@ Tables = Mapping[str, pa.Table]
 TITLES: Mapping[str, str] = {"ranks": "rank", "trends": "trend", "checkpoints": "ls"}
 """What the report of a subject is called, where that is not the subject itself."""
 
+_ORDER: Final = tuple(str(verdict) for verdict in Verdict)
 
-def build_report(results: Results, *, verbose: bool = False) -> Report:
+_LOOKS: Final[Mapping[str, str]] = {Verdict.HEALTHY: "healthy", Verdict.UNDECIDED: "undecided"}
+"""Verdicts that do not look like their severity."""
+
+
+def build_report(
+    results: Results,
+    *,
+    verbose: bool = False,
+    shown: Collection[str] | None = None,
+    hint: str = "",
+) -> Report:
     """Say for people what the tables of ``results`` say.
 
     Args:
-        results: Any tables of one run; a section is built for each that is there.
-        verbose: Show every row and the alerts of severity ``info``, not only the summary.
+        results: Any tables of one run.
+        verbose: Show every row, one block a layer, and the alerts of severity ``info``.
+        shown: Names of the tables to print, of those that are there. None means the main
+            table; for a report, which has none, all of them if ``verbose``, else none.
+        hint: One line about what else can be had.
     """
+    if results.subject in COMPARISONS:
+        return build_comparison(results, verbose=verbose)
+    if results.subject in COMPARISONS:
+        return build_comparison(results, verbose=verbose)
     tables = results.tables
+    attention, information = (
+        build_attention(tables, verbose=verbose) if "alerts" in tables else ((), ())
+    )
+    counts = _build_counts(tables)
     return Report(
         title=TITLES.get(results.subject, results.subject),
         run=results.run,
         facts=_build_facts(results),
         notes=results.notes,
-        counts=_build_counts(results),
-        attention=build_attention(tables, verbose=verbose) if "alerts" in tables else (),
-        sections=_build_sections(results.subject, tables, verbose=verbose),
+        counts=counts,
+        gaps=build_gaps(tables),
+        attention=attention,
+        information=information,
+        sections=build_sections(results, shown=shown, verbose=verbose),
         has_alerts="alerts" in tables,
+        is_undecided=bool(counts) and {count.label for count in counts} == {Verdict.UNDECIDED},
+        hint=hint,
     )
-
-
-def _build_sections(subject: str, tables: Tables, *, verbose: bool) -> tuple[Section, ...]:
-    sections: list[Section] = []
-    lists_run = subject == "checkpoints"
-    if "checkpoints" in tables and (lists_run or verbose):
-        sections.append(build_checkpoints_section(tables["checkpoints"]))
-    elif "checkpoints" in tables:
-        sections += build_absent_sections(tables["checkpoints"])
-    if "layers" in tables:
-        sections.append(build_layers_section(tables["layers"]))
-    if "flips" in tables and subject != "trends":
-        sections += build_flips_sections(tables["flips"], verbose=verbose)
-    if "ranks" in tables and subject != "trends":
-        sections += build_ranks_sections(tables["ranks"], verbose=verbose)
-    if "trends" in tables and (subject == "trends" or verbose):
-        sections += build_trends_sections(tables["trends"], verbose=verbose)
-    if "skipped" in tables and tables["skipped"].num_rows:
-        sections.append(build_skipped_section(tables["skipped"], verbose=verbose))
-    return tuple(sections)
 
 
 def _build_facts(results: Results) -> tuple[Fact, ...]:
@@ -78,6 +79,8 @@ def _build_facts(results: Results) -> tuple[Fact, ...]:
         facts.append(Fact(label="quantizer", text=", ".join(quantizers) or "none"))
     if "ranks" in tables:
         facts += _describe_ranks(tables["ranks"])
+    if results.device:
+        facts.append(Fact(label="device", text=results.device))
     return tuple(facts)
 
 
@@ -127,43 +130,28 @@ def _values(table: pa.Table, column: str) -> list[Any]:
     return [value for value in table.column(column).to_pylist() if value is not None]
 
 
-def _build_counts(results: Results) -> tuple[Count, ...]:
-    tables = results.tables
-    counts = []
-    if "alerts" in tables:
-        severities = tables["alerts"].column("severity").to_pylist()
-        counts += [
-            Count(label="critical", number=severities.count("critical"), look="critical"),
-            Count(
-                label=_plural("warning", severities.count("warning")),
-                number=severities.count("warning"),
-                look="warning",
-            ),
-            Count(label="info", number=severities.count("info"), look="info"),
-        ]
-    if "skipped" in tables:
-        number = len(set(_values(tables["skipped"], "layer")))
-        counts.append(
-            Count(label=f"{_plural('layer', number)} left out", number=number, look="skipped")
+def _build_counts(tables: Tables) -> tuple[Count, ...]:
+    """Count the verdicts, worst first; the alerts by severity if there are no verdicts."""
+    if "verdicts" in tables:
+        rows = tables["verdicts"].select(["verdict", "severity"]).to_pylist()
+        worst: dict[str, Severity] = {}
+        for row in rows:
+            word, severity = row["verdict"], Severity(row["severity"])
+            worst[word] = max(severity, worst.get(word, severity), key=lambda one: one.rank)
+        numbers = Counter(row["verdict"] for row in rows)
+        words = sorted(worst, key=lambda word: (-worst[word].rank, _ORDER.index(word)))
+        return tuple(
+            Count(label=word, number=numbers[word], look=_LOOKS.get(word, worst[word].value))
+            for word in words
         )
-    undefined = _count_status(tables, Status.UNDEFINED)
-    counts += [
-        Count(label=f"undefined {_plural('row', undefined)}", number=undefined, look="undefined"),
-        Count(
-            label=f"failed {_plural('row', results.num_failed)}",
-            number=results.num_failed,
-            look="failed",
-        ),
-    ]
-    return tuple(counts)
-
-
-def _count_status(tables: Tables, status: Status) -> int:
-    return sum(
-        table.column("status").to_pylist().count(status.value)
-        for table in tables.values()
-        if "status" in table.column_names
-    )
+    if "alerts" in tables:
+        found = Counter(tables["alerts"].column("severity").to_pylist())
+        return tuple(
+            Count(label=severity.value, number=found[severity.value], look=severity.value)
+            for severity in sorted(Severity, key=lambda one: -one.rank)
+            if found[severity.value]
+        )
+    return ()
 
 
 def _plural(word: str, number: int) -> str:

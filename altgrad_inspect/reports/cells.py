@@ -6,6 +6,7 @@ The one place where a value becomes text, so the one place where text is sanitis
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Final, cast
 
 from altgrad_inspect.display import display_name
@@ -17,6 +18,12 @@ UNDEFINED: Final = "-"
 BARS: Final = "▁▂▃▄▅▆▇█"
 GAP: Final = "·"
 """What stands in a series where a value is undefined."""
+
+FULL_HEIGHT: Final = 0.2
+"""A series that spans this share of its median fills the height of its bars."""
+
+_TOP: Final = len(BARS) - 1
+_MIDDLE: Final = len(BARS) // 2
 
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
@@ -81,18 +88,29 @@ def render_seconds(seconds: Number) -> str:
 
 
 def render_series(series: Series, *, max_width: int = 16) -> str:
-    """Draw a series as bars from zero to its largest magnitude, `GAP` where it is undefined.
+    """Draw a series as bars, `GAP` where it is undefined: the shape of a change, not its size.
 
-    Starting at zero keeps a series that moved by one percent flat. A series longer than
+    The bars reach from the smallest to the largest value if these differ by at least
+    `FULL_HEIGHT` of the median magnitude. A series that moves less is drawn around the middle
+    at that scale, so that a wiggle of one percent stays flat. A series longer than
     ``max_width`` is averaged into that many buckets.
     """
     values = [_bucket_mean(bucket) for bucket in _split(series, max_width)]
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    if largest == 0:
-        return "".join(GAP if value is None else BARS[0] for value in values)
-    top = len(BARS) - 1
+    largest = max((abs(value) for value in values if value is not None), default=0.0) or 1.0
+    scaled = [None if value is None else value / largest for value in values]
+    defined = [value for value in scaled if value is not None]
+    if not defined:
+        return GAP * len(scaled)
+    least, most = min(defined), max(defined)
+    room = FULL_HEIGHT * median(abs(value) for value in defined)
+    if most - least < room:
+        middle = (least + most) / 2
+        levels = [None if v is None else _MIDDLE + _TOP * (v - middle) / room for v in scaled]
+    else:
+        height = (most - least) or 1.0
+        levels = [None if v is None else _TOP * (v - least) / height for v in scaled]
     return "".join(
-        GAP if value is None else BARS[round(top * abs(value) / largest)] for value in values
+        GAP if level is None else BARS[min(_TOP, max(0, round(level)))] for level in levels
     )
 
 
@@ -108,9 +126,11 @@ def _bucket_mean(values: Series) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
-def _render_pair(pair: Series) -> str:
-    texts = [UNDEFINED if value is None else render_real(value) for value in pair]
-    return texts[0] if len(set(texts)) == 1 and texts[0] == UNDEFINED else " → ".join(texts)
+def render_ends(series: Series, kind: Kind) -> str:
+    """Write the first and the last value, ``43.9 → 1.21``; one value alone stays alone."""
+    ends = series if len(series) < 2 else (series[0], series[-1])
+    texts = [render_cell(value, kind) for value in ends]
+    return texts[0] if set(texts) == {UNDEFINED} else " → ".join(texts)
 
 
 _NUMBERS: Final[Mapping[Kind, Callable[[Number], str]]] = {
@@ -135,7 +155,7 @@ def render_cell(value: Value, kind: Kind, *, series_width: int = 16) -> str:
         case Kind.SERIES:
             return render_series(cast("Series", value), max_width=series_width) or UNDEFINED
         case Kind.PAIR:
-            return _render_pair(cast("Series", value))
+            return render_ends(cast("Series", value), Kind.REAL)
         case Kind.SHAPE:
             return TIMES.join(str(size) for size in cast("Sequence[int]", value)) or "scalar"
         case _:

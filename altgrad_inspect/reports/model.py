@@ -1,6 +1,6 @@
 """What a report says, before anybody decides how it looks.
 
-    Report > Fact, Count, Attention, Section > Column, rows
+    Report > Fact, Count, Gap, Attention > Case > Evidence, Section > Column, rows
 
 Values stay raw (fractions, counts, names as stored); the renderers round, sanitise and
 lay out. A new kind of result is a new `Section`, and no renderer has to change for it.
@@ -118,15 +118,33 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Something that was not measured, and why.
+
+    Attributes:
+        look: ``skipped``, ``undefined`` or ``failed``.
+        text: One sentence: how many of what, the reason, and where it stands.
+        number: How many.
+        subject: The table that is incomplete.
+    """
+
+    look: str
+    text: str
+    number: int
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One alert of a layer.
+    """One alert, or the verdict itself where no alert led to it.
 
     Attributes:
         severity: ``info``, ``warning`` or ``critical``.
-        rule: The rule that raised it.
+        rule: The rule that raised it; the verdict if no rule did.
         message: One sentence with the numbers.
         step_onset: The first step of the values that led to it.
         matrix: Which matrix of a stack, else 0.
+        metric: What the rule looked at, as the tables call it.
         series: The metric over the run; empty if the tables do not have it.
     """
 
@@ -135,16 +153,47 @@ class Evidence:
     message: str
     step_onset: int | None
     matrix: int = 0
+    metric: str = ""
     series: Series = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """A layer to look at, with its alerts, worst first; ``severity`` is that of the worst."""
+class Case:
+    """One layer with a fault: what decided it, and what else the rules say of it."""
 
     layer: str
+    evidence: Evidence
+    also: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """A fault, and the layer or layers that have it.
+
+    Attributes:
+        word: The verdict; the rule where its layer has no verdict to say it.
+        severity: ``info``, ``warning`` or ``critical``.
+        cases: The layers; more than one if they became faulty in the same way.
+        step_first: The earliest onset among them.
+        step_last: The latest.
+        num_since: Checkpoints after ``step_last``; None if that is no checkpoint.
+        from_start: Whether ``step_first`` is the first checkpoint.
+        look_at: What to look at next.
+    """
+
+    word: str
     severity: str
-    evidence: tuple[Evidence, ...]
+    cases: tuple[Case, ...]
+    step_first: int | None
+    step_last: int | None
+    num_since: int | None
+    from_start: bool
+    look_at: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers; an empty one stands for the whole run."""
+        return tuple(case.layer for case in self.cases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +205,14 @@ class Report:
         run: The run, as the user named it.
         facts: What was looked at.
         notes: One sentence each about how the run was read.
-        counts: Alerts by severity, skipped layers, failed rows.
+        counts: How many layers have each verdict, worst first.
+        gaps: What was not measured, and why.
         attention: The layers to look at, worst first.
+        information: What is no fault but worth knowing: frozen layers, undecided ones.
         sections: The tables.
         has_alerts: Whether the rules ran at all: no alert is only then good news.
+        is_undecided: Whether they could not say anything about any layer.
+        hint: What else can be had, one line.
     """
 
     title: str
@@ -167,6 +220,10 @@ class Report:
     facts: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
     counts: tuple[Count, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     attention: tuple[Attention, ...] = ()
+    information: tuple[Attention, ...] = ()
     sections: tuple[Section, ...] = ()
     has_alerts: bool = False
+    is_undecided: bool = False
+    hint: str = ""

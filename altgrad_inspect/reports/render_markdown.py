@@ -8,6 +8,14 @@ from altgrad_inspect.display import display_name
 from altgrad_inspect.reports.cells import render_cell, render_series
 from altgrad_inspect.reports.model import LEFT_ALIGNED, Attention, Kind, Report, Section
 from altgrad_inspect.reports.style import find_look
+from altgrad_inspect.reports.wording import (
+    NUM_EXAMPLES,
+    render_also,
+    render_course,
+    render_layers,
+    render_message,
+    render_since,
+)
 
 _MARKUP: Final = re.compile(
     r"[\\`*\[\]<>&|~#$!]"
@@ -19,19 +27,20 @@ _MENTION: Final = re.compile(r"@(?=\w)")
 
 
 def render_markdown(report: Report) -> str:
-    """Write ``report`` as Markdown, ending with a line break."""
+    """Write ``report`` as Markdown, ending with a line break; tables are folded away."""
     lines = [f"# altgrad-inspect {escape_markdown(report.title)}: {render_code(report.run)}", ""]
-    lines += [f"- {fact.label}: {escape_markdown(fact.text)}" for fact in report.facts]
-    counts = [
+    counts = " · ".join(
         f"{find_look(count.look).symbol} {count.number:,} {count.label}"
         for count in report.counts
         if count.number
-    ]
+    )
     if counts:
-        lines.append(f"- {', '.join(counts)}")
+        lines += [f"**{counts}**", ""]
+    lines += [f"- {fact.label}: {escape_markdown(fact.text)}" for fact in report.facts]
+    lines += [f"- {find_look(gap.look).symbol} {escape_markdown(gap.text)}" for gap in report.gaps]
     lines += [f"- note: {escape_markdown(note)}" for note in report.notes]
     if report.has_alerts:
-        lines += ["", "## Needs attention", "", *_render_attention(report)]
+        lines += ["", *_render_attention(report)]
     for section in report.sections:
         lines += ["", *_render_section(section)]
     return "\n".join(lines) + "\n"
@@ -57,29 +66,59 @@ def render_code(name: str) -> str:
 
 
 def _render_attention(report: Report) -> Iterator[str]:
-    if not report.attention:
+    if report.attention:
+        yield from ("## Needs attention", "")
+        for attention in report.attention:
+            yield from _render_block(attention)
+    elif report.is_undecided:
+        yield f"{find_look('undecided').symbol} too early to say: every layer is undecided"
+    else:
         yield f"{find_look('ok').symbol} no layer needs attention"
-    for attention in report.attention:
-        yield from _render_layer(attention)
+    if report.information:
+        yield from ("", "## Worth knowing", "")
+    for attention in report.information:
+        yield f"- {_render_head(attention, attention.severity)}"
 
 
-def _render_layer(attention: Attention) -> Iterator[str]:
-    symbol = find_look(attention.severity).symbol
-    layer = render_code(attention.layer) if attention.layer else "the whole run"
-    yield f"- {symbol} {attention.severity}: {layer}"
-    for evidence in attention.evidence:
-        where = f" of matrix {evidence.matrix}" if evidence.matrix else ""
-        since = "" if evidence.step_onset is None else f" since step {evidence.step_onset}"
-        bars = render_series(evidence.series)
-        yield (
-            f"  - {escape_markdown(evidence.rule)}{where}{since}: "
-            f"{escape_markdown(evidence.message)} {bars}".rstrip()
-        )
+def _render_block(attention: Attention) -> Iterator[str]:
+    yield f"- {_render_head(attention, attention.severity)}"
+    shown = attention.cases[:NUM_EXAMPLES]
+    for case in shown:
+        bars = render_series(case.evidence.series)
+        name = f" {render_code(case.layer)}" if len(attention.cases) > 1 else ""
+        if bars:
+            yield f"  - {bars}{name} {escape_markdown(render_course(case.evidence))}"
+    first = attention.cases[0]
+    if len(attention.cases) == 1:
+        yield f"  - {escape_markdown(render_message(first.evidence, first.layer))}"
+        if first.also:
+            yield f"  - also: {escape_markdown(render_also(first.also))}"
+    else:
+        yield f"  - for example: {escape_markdown(first.evidence.message)}"
+    yield f"  - look at: {escape_markdown(attention.look_at)}"
+
+
+def _render_head(attention: Attention, look: str) -> str:
+    key = attention.word if attention.word == "undecided" else look
+    if len(attention.cases) == 1:
+        layer = attention.layers[0]
+        where = render_code(layer) if layer else "the whole run"
+    else:
+        where = f"{len(attention.cases):,} layers: {escape_markdown(render_layers(attention))}"
+    since = render_since(attention)
+    word = escape_markdown(attention.word)
+    return f"{find_look(key).symbol} **{word}** {where}{', ' * bool(since)}{since}"
 
 
 def _render_section(section: Section) -> Iterator[str]:
-    yield f"## {escape_markdown(section.title)}"
-    yield ""
+    rows = f"{len(section.rows):,} row{'' if len(section.rows) == 1 else 's'}"
+    title = f"{escape_markdown(section.title)} ({rows})"
+    yield from ("<details>", f"<summary>{title}</summary>", "")
+    yield from _render_table(section)
+    yield from ("", "</details>")
+
+
+def _render_table(section: Section) -> Iterator[str]:
     if section.rows:
         yield _line(escape_markdown(column.title) for column in section.columns)
         yield _line("---" if column.kind in LEFT_ALIGNED else "---:" for column in section.columns)

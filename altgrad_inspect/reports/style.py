@@ -27,6 +27,8 @@ LOOKS: Final[Mapping[str, Look]] = MappingProxyType(
         "warning": Look(word="warning", symbol="▲", sgr="33"),
         "info": Look(word="info", symbol="•", sgr="36"),
         "ok": Look(word="ok", symbol="✔", sgr="32"),
+        "healthy": Look(word="healthy", symbol="✔", sgr="32"),
+        "undecided": Look(word="undecided", symbol="?", sgr="2"),
         "failed": Look(word="failed", symbol="✖", sgr="1;31"),
         "undefined": Look(word="undefined", symbol="-", sgr="33"),
         "skipped": Look(word="skipped", symbol="-", sgr="2"),

@@ -29,6 +29,8 @@ class Results:
         tables: Table name -> table.
         settings: What the numbers depend on; written into every file, beside ``run``.
         notes: One sentence each about how the run was read, for stderr; not written.
+        device: Where the numbers were computed, empty if not known; not written, since they
+            do not depend on it.
     """
 
     subject: str
@@ -36,6 +38,7 @@ class Results:
     tables: Mapping[str, pa.Table]
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    device: str = ""
 
     @property
     def flips(self) -> pa.Table | None:

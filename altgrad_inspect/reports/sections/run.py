@@ -57,27 +57,6 @@ def build_checkpoints_section(table: pa.Table) -> Section:
     )
 
 
-def build_absent_sections(table: pa.Table) -> tuple[Section, ...]:
-    """List the checkpoints that could not be used; nothing if there are none."""
-    rows = read_rows(table, ["step", "path", "status", "reason"])
-    absent = [row for row in rows if row["status"] != Status.OK]
-    if not absent:
-        return ()
-    columns = (
-        Column(title="step", kind=Kind.STEP, weight=ALWAYS),
-        Column(title="checkpoint", kind=Kind.TEXT, weight=ALWAYS),
-        Column(title="status", kind=Kind.LOOK, weight=80),
-    )
-    return (
-        Section(
-            title="Checkpoints left out",
-            columns=columns,
-            rows=tuple((row["step"], row["path"], row["status"]) for row in absent),
-            footnotes=_explain_checkpoints(absent),
-        ),
-    )
-
-
 def build_layers_section(table: pa.Table) -> Section:
     """List the layers in natural order."""
     rows = read_rows(table, list(_LAYER_COLUMNS))

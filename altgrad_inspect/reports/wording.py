@@ -1,0 +1,90 @@
+"""Words for findings that every format for people uses."""
+
+import re
+from typing import Final
+
+from altgrad_inspect.display import display_name
+from altgrad_inspect.reports.attention import summarize_names
+from altgrad_inspect.reports.cells import render_ends
+from altgrad_inspect.reports.model import Attention, Evidence, Kind
+
+NUM_EXAMPLES: Final = 3
+"""Layers of a block that are shown one by one."""
+
+NUM_PATTERNS: Final = 3
+"""Patterns that say where the layers of a block are."""
+
+_MIN_NAME: Final = 8
+"""Names shorter than this are not worth replacing, and may be words."""
+
+_FRACTIONS: Final = ("_fraction", "_share")
+
+
+def render_since(attention: Attention) -> str:
+    """Say since when: ``since step 875, 5 checkpoints ago``; empty if that is not known."""
+    if attention.step_first is None:
+        return ""
+    if attention.step_first != attention.step_last:
+        return f"since steps {attention.step_first} to {attention.step_last}"
+    if attention.from_start:
+        return f"since step {attention.step_first}, from the start"
+    match attention.num_since:
+        case None:
+            ago = ""
+        case 0:
+            ago = ", the last checkpoint"
+        case 1:
+            ago = ", 1 checkpoint ago"
+        case number:
+            ago = f", {number} checkpoints ago"
+    return f"since step {attention.step_first}{ago}"
+
+
+def render_course(evidence: Evidence) -> str:
+    """Name the metric with its first and last value: ``stable rank 43.9 → 1.21``."""
+    column = evidence.metric.partition("[")[0]
+    name = display_name(column).replace("_", " ").removeprefix("num ")
+    if not evidence.series:
+        return name
+    if column.endswith(_FRACTIONS):
+        kind = Kind.PERCENT
+    else:
+        kind = Kind.COUNT if column.startswith("num_") else Kind.REAL
+    where = f" of matrix {evidence.matrix}" if evidence.matrix else ""
+    return f"{name}{where} {render_ends(evidence.series, kind)}"
+
+
+def render_message(evidence: Evidence, layer: str) -> str:
+    """Return the sentence as one printable line, ``this layer`` in place of a long name.
+
+    The name stands above it already.
+    """
+    message, name = display_name(evidence.message), display_name(layer)
+    if len(name) < _MIN_NAME or not re.search(r"[._/]", name):
+        return message
+    exact = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w])")
+    text = exact.sub("this layer", message)
+    return text[:1].upper() + text[1:]
+
+
+def render_layers(attention: Attention) -> str:
+    """Say which layers: up to three names, or patterns with how many each covers."""
+    names = [name or "the whole run" for name in attention.layers]
+    if len(names) <= NUM_EXAMPLES:
+        return ", ".join(map(display_name, names))
+    found = summarize_names(names)
+    shown = found[:NUM_PATTERNS]
+    texts = [
+        f"{number:,} \N{MULTIPLICATION SIGN} {display_name(pattern)}" if number > 1 else pattern
+        for pattern, number in shown
+    ]
+    rest = len(names) - sum(number for _, number in shown)
+    return ", ".join([*texts, f"and {rest:,} more"] if rest else texts)
+
+
+def render_also(also: tuple[Evidence, ...]) -> str:
+    """Name the other alerts of a layer: ``rank-drop of effective rank since step 1000``."""
+    return ", ".join(
+        f"{display_name(one.rule)} of {render_course(one)} since step {one.step_onset}"
+        for one in also
+    )
