@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from altgrad_inspect.records import (
     TrendPoint,
     VerdictRecord,
 )
+from altgrad_inspect.tables.arrays import build_array
 from altgrad_inspect.tables.columns import TableSchema
 from altgrad_inspect.tables.comparisons import CompareRow, ComparisonRow, read_side
 
@@ -123,8 +124,7 @@ def _build_column(
         values = [_plain_text(value) for value in values]
     elif kind == pa.list_(pa.float32()):
         values = [value if _fits_float32(value) else None for value in values]
-    column: pa.Array[Any] = pa.array(values, type=kind)
-    return column
+    return build_array(values, kind)
 
 
 def _sort(schema: TableSchema, records: Iterable[Record]) -> list[Record]:
