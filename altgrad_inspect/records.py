@@ -330,12 +330,12 @@ class Verdict(StrEnum):
 
     NONFINITE = "nonfinite"  #: NaN or Inf in its weights.
     DEAD = "dead"  #: All weights zero.
-    FROZEN = "frozen"  #: Bit-identical through the whole run.
+    FROZEN = "frozen"  #: Bit-identical through the whole run, or stopped on its own.
     BIT_STALLED = "bit-stalled"  #: Its weights move, its codes do not.
     OUTLIER_DOMINATED = "outlier-dominated"  #: One weight became its spectral norm.
     COLLAPSING = "collapsing"  #: Losing rank.
     OSCILLATING = "oscillating"  #: Hopping over code boundaries and back.
-    RESCALING = "rescaling"  #: Its scales jump.
+    RESCALING = "rescaling"  #: Its scales jump, or no longer fit: weights are clipped.
     STALLING = "stalling"  #: Its codes have nearly stopped while the loss has not.
     HEALTHY = "healthy"  #: None of these, with enough checkpoints to say so.
     UNDECIDED = "undecided"  #: Too little was seen.

@@ -4,21 +4,23 @@ Through the whole run it is for information, since people freeze layers on purpo
 for the layers that ``trained_layers`` names. At least two transitions have to say so, and none
 may say otherwise; those that could not be compared say nothing.
 
-A layer that moved before and then stops, two transitions or more, is a warning, provided that
-its peers go on: at least ``stall_update_fraction`` of the weights of their median is updated in
-the same transitions, and no fewer than ``MIN_MISSING_UPDATES`` updates are missing. It is for
-information once the layer moves again, and for vectors, of which the few weights of a bias in
-bfloat16 may well rest.
+A layer that moved before and then stops, two transitions or more, is a warning. It has stopped
+while fewer than ``stall_update_fraction`` of its weights are updated (in bfloat16 a starved
+layer still changes a few), and that is below ``stall_peer_share`` of what it once was and of
+the median of its peers, which have to go on; no fewer than ``MIN_MISSING_UPDATES`` updates may
+be missing. It is for information once the layer moves again, and for vectors, of which the few
+weights of a bias may well rest. Zeros that stay zero are left to ``dead-layer``.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 from altgrad_inspect.checkpoints.selection import matches
 from altgrad_inspect.display import display_name
 from altgrad_inspect.records import MIN_EXPECTED_FLIPS, Alert, Severity
 from altgrad_inspect.settings import TrendSettings
-from altgrad_inspect.trends.layer_history import LayerHistory
+from altgrad_inspect.trends.layer_history import LayerHistory, Transition
 from altgrad_inspect.trends.peers import PeerLevel, Peers
 from altgrad_inspect.trends.rules.evidence import Evidence, build_fingerprint
 from altgrad_inspect.trends.rules.flip_alert import render_recovery
@@ -85,32 +87,28 @@ def _find_peers(histories: list[LayerHistory], evidence: Evidence) -> _Peers:
 def _find_stopped(history: LayerHistory, peers: _Peers, evidence: Evidence) -> Alert | None:
     """Judge a layer that moved and stopped."""
     transitions = history.transitions
-    signs: list[bool | None] = []
-    levels: list[PeerLevel | None] = []
-    for transition in transitions:
-        rests = transition.usable and transition.num_updated == 0
-        least = evidence.settings.stall_update_fraction
-        circle = peers.get((transition.step_from, transition.step_to)) if rests else None
-        levels.append(circle.find_level(history.layer, least=least) if circle else None)
-        signs.append((True if levels[-1] else None) if rests or not transition.usable else False)
+    levels = [
+        circle.find_level(history.layer, least=evidence.settings.stall_update_fraction)
+        if (circle := peers.get((transition.step_from, transition.step_to)))
+        else None
+        for transition in transitions
+    ]
+    signs = _find_signs(transitions, levels, evidence.settings)
     stretch = find_last_stretch(signs, min_length=MIN_TRANSITIONS)
-    if stretch is None or False not in signs[: stretch.onset]:
+    if stretch is None:
         return None
-    missing = sum(
-        level.median * (transitions[index].num_weights or 0)
-        for index in stretch.faults
-        if (level := levels[index]) is not None
-    )
+    missing = sum(_missing_updates(transitions[i], levels[i]) for i in stretch.faults)
     level = levels[stretch.detected]
     if level is None or missing < MIN_MISSING_UPDATES:
         return None
     steps = [transition.step_to for transition in transitions]
     lasting = stretch.recovered is None and history.layer in evidence.matrices
+    num_updated = sum(transitions[index].num_updated or 0 for index in stretch.faults)
     text = (
-        f"{display_name(history.layer)} is bit-identical since step"
-        f" {transitions[stretch.onset].step_from}, in {len(stretch.faults)} transitions, though it"
-        f" moved before; up to step {steps[stretch.detected]} {100 * level.median:.3g}% of the"
-        f" weights of its {level.num_peers} peers were updated"
+        f"{display_name(history.layer)} stopped at step {transitions[stretch.onset].step_from}:"
+        f" {num_updated:,} updates of {transitions[stretch.onset].num_weights:,} weights in"
+        f" {len(stretch.faults)} transitions, while up to step {steps[stretch.detected]}"
+        f" {100 * level.median:.3g}% of the weights of its {level.num_peers} peers were updated"
     )
     return _build_alert(
         history.layer,
@@ -118,6 +116,34 @@ def _find_stopped(history: LayerHistory, peers: _Peers, evidence: Evidence) -> A
         steps=(steps[stretch.onset], steps[stretch.detected]),
         message=text + render_recovery(stretch, steps),
     )
+
+
+def _find_signs(
+    transitions: Sequence[Transition], levels: Sequence[PeerLevel | None], settings: TrendSettings
+) -> list[bool | None]:
+    """Say for each transition whether the layer had stopped; None if it cannot be told."""
+    signs: list[bool | None] = []
+    most = 0.0
+    for transition, level in zip(transitions, levels, strict=True):
+        fraction = transition.update_fraction
+        if not transition.usable or fraction is None:
+            signs.append(None)
+        elif fraction >= settings.stall_update_fraction:
+            signs.append(False)
+        elif level is None or transition.starts_from_zero:
+            signs.append(None)
+        else:
+            limit = settings.stall_peer_share * min(most, level.median)
+            signs.append(True if fraction < limit else None)
+        if transition.usable and fraction is not None:
+            most = max(most, fraction)
+    return signs
+
+
+def _missing_updates(transition: Transition, level: PeerLevel | None) -> float:
+    if level is None or transition.num_weights is None or transition.num_updated is None:
+        return 0.0
+    return level.median * transition.num_weights - transition.num_updated
 
 
 def _build_alert(layer: str, *, severity: Severity, steps: tuple[int, int], message: str) -> Alert:

@@ -86,20 +86,27 @@ def test_a_layer_that_stops_while_its_peers_go_on_is_a_warning() -> None:
         baseline=None,
         drop_fraction=None,
         message=(
-            f"{LAYER} is bit-identical since step 300, in 3 transitions, though it moved before;"
-            " up to step 500 100% of the weights of its 3 peers were updated."
+            f"{LAYER} stopped at step 300: 0 updates of 10,000 weights in 3 transitions, while up"
+            " to step 500 100% of the weights of its 3 peers were updated."
         ),
     )
 
 
 def test_a_layer_that_rested_is_for_information() -> None:
-    (alert,) = frozen_in([*frozen_run([10_000, 0, 0, 10_000, 9, 9]), *MOVING])
+    (alert,) = frozen_in([*frozen_run([10_000, 0, 0, 10_000, 900, 900]), *MOVING])
     assert alert.severity is Severity.INFO
     assert alert.message.endswith("were updated; it recovered at step 400.")
 
 
 @pytest.mark.parametrize(
-    "updated", [[1, 1, 1, 0, 1, 0], [1] * 5 + [0], [0, 0, 0, 1, 1, 1], [None, 0, None, 0, 1, 1]]
+    "updated",
+    [
+        [500, 500, 500, 0, 500, 0],
+        [500] * 5 + [0],
+        [0, 0, 0, 500, 500, 500],
+        [None, 0, None, 0, 500, 500],
+        [99, 99, 99, 99, 50, 50],
+    ],
 )
 def test_one_transition_or_a_late_start_is_no_stop(updated: list[int | None]) -> None:
     assert frozen_in([*frozen_run(updated), *MOVING]) == []
@@ -121,3 +128,27 @@ def test_few_weights_and_vectors_may_rest() -> None:
     other = flip_run([5] * 6, norm.replace("0", "1"))
     (alert,) = frozen_in([*vector, *other])
     assert alert.severity is Severity.INFO
+
+
+@pytest.mark.parametrize(("number", "count"), [(99, 1), (100, 0)])
+def test_a_starved_layer_still_changes_a_few_weights(number: int, count: int) -> None:
+    starved = frozen_run([10_000, 10_000, 10_000, number, number, number])
+    found = frozen_in([*starved, *MOVING])
+    assert len(found) == count
+    assert all("297 updates of 10,000 weights in 3 transitions" in one.message for one in found)
+
+
+@pytest.mark.parametrize(("before", "count"), [(1500, 0), (1700, 1)])
+def test_what_never_moved_much_has_not_stopped(before: int, count: int) -> None:
+    assert len(frozen_in([*frozen_run([before] * 3 + [80] * 3), *MOVING])) == count
+
+
+@pytest.mark.parametrize(("others", "count"), [(1500, 0), (1700, 1)])
+def test_peers_that_move_little_prove_little(others: int, count: int) -> None:
+    peers = peers_run([0] * 6, num_updated=[others] * 6)
+    assert len(frozen_in([*frozen_run([10_000] * 3 + [80] * 3), *peers])) == count
+
+
+def test_zeros_that_stay_zero_are_dead_and_not_frozen() -> None:
+    dead = flip_run([0] * 6, num_updated=STOPPED, relative_update=[0.1, 0.1, 1.0, None, None, None])
+    assert frozen_in([*dead, *MOVING]) == []
