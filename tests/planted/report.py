@@ -223,7 +223,7 @@ def render_part(title: str, material: Material, settings: TrendSettings) -> list
     return [
         f"## {title}",
         (
-            f"{len(material.healthy)} simulated courses ({material.num_healthy_layers:,} layer-runs),"
+            f"{len(material.healthy)} simulated courses ({material.num_healthy_layers:,} layers),"
             f" {len(results)} planted cases, {recipes} recipes trained healthy and with six causes."
         ),
         "### False alarms",

@@ -4,6 +4,7 @@ The model and the text are those of the sample checkpoints. Recipes differ in si
 rate, warm-up, schedule, batch and seed, so that no threshold fits one run only.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -170,32 +171,54 @@ def decay_tail(layer: str, strength: float) -> Cause:
     return cause
 
 
-def train(recipe: Recipe, cause: Cause | None = None) -> Tables:
-    """Train from the first step to the last and return the tables of its checkpoints.
+class Run:
+    """A training and what was measured of it so far."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.training = Training(recipe)
+        self._recorders = {name: LayerRecorder(name) for name in self._list_matrices()}
+        self._losses: dict[int, float | None] = {}
+        self._recent: list[float] = []
+        if recipe.save_first:
+            self._save(0)
+
+    def _list_matrices(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.training.model.named_parameters() if p.dim() == 2}
+
+    def _save(self, step: int) -> None:
+        for name, weights in self._list_matrices().items():
+            self._recorders[name].see(step, weights)
+        self._losses[step] = sum(self._recent) / len(self._recent) if self._recent else None
+        self._recent.clear()
+
+    def go_on(self, first: int, last: int) -> None:
+        """Train from step ``first`` to ``last``, saving as the recipe says."""
+        for step in range(first, last + 1):
+            self._recent.append(self.training.make_step(step))
+            if step % self.training.recipe.save_every == 0:
+                self._save(step)
+
+    @property
+    def tables(self) -> Tables:
+        """What was measured so far."""
+        rows: Mapping[str, LayerRows] = {name: one.rows for name, one in self._recorders.items()}
+        return build_tables(rows, self._losses)
+
+
+def train(recipe: Recipe, causes: Mapping[str, Cause | None]) -> dict[str, Tables]:
+    """Train to half way once, and on from there once a cause, made just before the next step.
 
     Args:
         recipe: How.
-        cause: A mistake made just before step ``recipe.step_cause``; healthy if None.
+        causes: By name; None is a healthy run.
     """
-    training = Training(recipe)
-    matrices = {n: p for n, p in training.model.named_parameters() if p.dim() == 2}
-    recorders = {name: LayerRecorder(name) for name in matrices}
-    losses: dict[int, float | None] = {}
-    recent: list[float] = []
-
-    def save(step: int) -> None:
-        for name, recorder in recorders.items():
-            recorder.see(step, matrices[name])
-        losses[step] = sum(recent) / len(recent) if recent else None
-        recent.clear()
-
-    if recipe.save_first:
-        save(0)
-    for step in range(1, recipe.steps + 1):
-        if cause is not None and step == recipe.step_cause:
-            cause(training)
-        recent.append(training.make_step(step))
-        if step % recipe.save_every == 0:
-            save(step)
-    rows: Mapping[str, LayerRows] = {name: one.rows for name, one in recorders.items()}
-    return build_tables(rows, losses)
+    root = Run(recipe)
+    root.go_on(1, recipe.step_cause - 1)
+    tables = {}
+    for name, cause in causes.items():
+        run = copy.deepcopy(root)
+        if cause is not None:
+            cause(run.training)
+        run.go_on(recipe.step_cause, recipe.steps)
+        tables[name] = run.tables
+    return tables
