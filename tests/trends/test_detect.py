@@ -21,7 +21,9 @@ def find_trends(
     ranks: pa.Table | None, settings: TrendSettings, flips: pa.Table | None = None
 ) -> tuple[list[TrendPoint], list[Alert]]:
     diagnosis = diagnose(settings, ranks=ranks, flips=flips)
-    return list(diagnosis.points), list(diagnosis.alerts)
+    others = {"rank-break", "rank-slide", "rank-early"}
+    alerts = [alert for alert in diagnosis.alerts if alert.rule not in others]
+    return list(diagnosis.points), alerts
 
 
 def rank_records(

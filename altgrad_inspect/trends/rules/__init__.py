@@ -15,7 +15,11 @@ from altgrad_inspect.trends.rules.flips_fading import find_fading_flips
 from altgrad_inspect.trends.rules.frozen import find_frozen
 from altgrad_inspect.trends.rules.nonfinite_weights import find_nonfinite_weights
 from altgrad_inspect.trends.rules.oscillation import find_oscillations
+from altgrad_inspect.trends.rules.outlier import find_outliers
+from altgrad_inspect.trends.rules.rank_break import find_rank_breaks
 from altgrad_inspect.trends.rules.rank_drop import find_rank_drops
+from altgrad_inspect.trends.rules.rank_early import find_early_signs
+from altgrad_inspect.trends.rules.rank_slide import find_rank_slides
 from altgrad_inspect.trends.rules.saturation import find_saturations
 from altgrad_inspect.trends.rules.scale_jump import find_scale_jumps
 
@@ -23,6 +27,10 @@ Rule = Callable[[Evidence], list[Alert]]
 
 RULES: Final[tuple[Rule, ...]] = (
     find_rank_drops,
+    find_rank_breaks,
+    find_rank_slides,
+    find_early_signs,
+    find_outliers,
     find_nonfinite_weights,
     find_dead_layers,
     find_frozen,
