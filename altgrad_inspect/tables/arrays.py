@@ -18,8 +18,9 @@ def build_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:  # type: 
     """Return the Arrow array of ``values``; None is null.
 
     Args:
-        values: Integers, floats or text as ``kind`` says; for lists, sequences of them.
-        kind: int64, float32, float64, string, or a list of one of them.
+        values: Integers, floats, truth values or text as ``kind`` says; for lists, sequences
+            of them.
+        kind: int64, float32, float64, bool, string, or a list of one of them.
     """
     is_valid = np.fromiter((value is not None for value in values), dtype=bool, count=len(values))
     validity = (
@@ -34,6 +35,10 @@ def build_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:  # type: 
         texts = [b"" if value is None else value.encode() for value in values]
         buffers = [validity, _build_offsets(texts), pa.py_buffer(b"".join(texts))]
         return pa.Array.from_buffers(kind, len(values), buffers)
+    if pa.types.is_boolean(kind):  # one bit each
+        truths = np.array([bool(value) for value in values], dtype=bool)
+        bits = np.packbits(truths, bitorder="little")
+        return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(bits.data)])
     numbers = np.array(
         [value if value is not None else 0 for value in values], kind.to_pandas_dtype()
     )

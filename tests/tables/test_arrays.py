@@ -21,6 +21,7 @@ TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
         st.tuples(st.just(pa.int64()), st.lists(INTS)),
         st.tuples(st.just(pa.float64()), st.lists(REALS)),
         st.tuples(st.just(pa.string()), st.lists(TEXTS)),
+        st.tuples(st.just(pa.bool_()), st.lists(st.none() | st.booleans())),
         st.tuples(
             st.just(pa.list_(pa.int64())),
             st.lists(st.none() | st.lists(st.integers(0, 9), max_size=4)),
