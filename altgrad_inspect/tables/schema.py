@@ -208,7 +208,12 @@ ALERTS: Final = TableSchema(
             _column("fingerprint", _TEXT, "", "stable name of this alert, for baselines"),
             _column("rule", _TEXT, "", "the rule that raised it"),
             _column("severity", _TEXT, "", "info, warning or critical"),
-            _column("layer", _TEXT, "", "name of the layer"),
+            _column(
+                "layer",
+                _TEXT,
+                "",
+                "name of the layer; with * for the block's number, of all layers of that name",
+            ),
             _column("matrix", _INT, "index", "0, or the index in a stack of matrices"),
             _column("metric", _TEXT, "", "the column that the rule looked at"),
             _column("step_onset", _INT, "steps", "first checkpoint of the values that led to it"),

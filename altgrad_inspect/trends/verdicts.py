@@ -15,7 +15,8 @@ stalling                flips-fading                                    warning
 ======================= =============================================== =================
 
 Saturation is a rescaling: its scale no longer fits the weights, as after a jump. The worst
-alert of the verdict decides, of those the earliest; its message is the evidence. With no such
+alert of the verdict decides, of those the earliest; its message is the evidence. An alert about
+a whole role (``rank-break``) counts for those of its layers that fell. With no such
 alert a layer is ``healthy`` if ``MIN_CHECKPOINTS`` checkpoints of it could be measured, and
 ``undecided`` otherwise.
 """
@@ -35,6 +36,7 @@ from altgrad_inspect.records import (
     Verdict,
     VerdictRecord,
 )
+from altgrad_inspect.roles import peer_group
 from altgrad_inspect.trends.layer_history import MatrixState
 from altgrad_inspect.trends.rules.evidence import Evidence
 from altgrad_inspect.trends.series import Series
@@ -96,7 +98,8 @@ def find_verdicts(evidence: Evidence, alerts: Sequence[Alert]) -> list[VerdictRe
     seen = _find_seen(evidence)
     alerts_of: dict[str, list[Alert]] = defaultdict(list)
     for alert in alerts:
-        alerts_of[alert.layer].append(alert)
+        for layer in {alert.layer, *_find_members(alert, evidence)}:
+            alerts_of[layer].append(alert)
     series = {(one.layer, one.matrix, one.metric): one for one in evidence.series}
     values = _summarize(evidence)
     return [
@@ -104,6 +107,28 @@ def find_verdicts(evidence: Evidence, alerts: Sequence[Alert]) -> list[VerdictRe
         or _judge_unremarkable(layer, seen[layer], values[layer])
         for layer in sorted(seen)
     ]
+
+
+def _find_members(alert: Alert, evidence: Evidence) -> set[str]:
+    """Return the layers that an alert about a whole role is about: those that fell then."""
+    if alert.rule != "rank-break" or "*" not in alert.layer:
+        return set()
+    return {
+        one.layer
+        for one in evidence.series
+        if one.metric == alert.metric
+        and peer_group(one.layer) == alert.layer
+        and _has_fallen(one, alert.step_detected)
+    }
+
+
+def _has_fallen(series: Series, step: int) -> bool:
+    """Return whether a rank lost half of its threshold or more from one checkpoint to ``step``."""
+    known = [point for point in series.points if point.value is not None and point.step <= step]
+    if len(known) < 2 or known[-1].step != step:
+        return False
+    before, after = (point.value or 0.0 for point in known[-2:])
+    return after <= before * (1 - known[-1].threshold / 2)
 
 
 def _find_fault(

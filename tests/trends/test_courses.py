@@ -1,10 +1,17 @@
 """The rules about ranks on whole runs: whom they accuse, when, and whom they leave alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from altgrad_inspect.records import Severity
+from altgrad_inspect.errors import ConfigError
+from altgrad_inspect.records import Severity, Verdict
+from altgrad_inspect.settings import TrendSettings
+from altgrad_inspect.tables.convert import build_table
+from altgrad_inspect.tables.schema import RANKS
+from altgrad_inspect.trends.verdicts import find_verdicts
+from tests.tables.examples import rank_record
 from tests.trends.courses import (
     EFFECTIVE,
     HEAD_EFFECTIVE,
@@ -201,3 +208,98 @@ def test_fewer_than_four_values_say_nothing(values: list[float | None]) -> None:
     if values:
         assert alerts_of(evidence_of({("a", STABLE): values})) == []
     assert alerts_of(evidence_of({("a", STABLE): [None] * 9})) == []
+
+
+def test_the_layers_of_a_role_that_broke_are_collapsing_and_no_other() -> None:
+    courses = {**peers_of(MLP_BROKEN), ("h.2.mlp.c_fc", STABLE): MLP_INPUT[:12]}
+    evidence = evidence_of(courses, losses=LOSS_BROKEN)
+    layers = sorted(layer for layer, _ in courses)
+    ranks = build_table(
+        RANKS, [rank_record(layer, step) for layer in layers for step in range(100, 1300, 100)]
+    )
+    verdicts = find_verdicts(replace(evidence, ranks=ranks), alerts_of(evidence))
+    assert {row.layer: row.verdict for row in verdicts} == {
+        layer: Verdict.HEALTHY if "2" in layer else Verdict.COLLAPSING for layer in layers
+    }
+    assert {row.step_onset for row in verdicts if row.verdict is Verdict.COLLAPSING} == {800}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("rank_wander_fraction", -0.1, r"in \[0, 1\)"),
+        ("rank_wander_fraction", 1.0, r"in \[0, 1\)"),
+        ("break_deviations", 0.0, "above 0"),
+        ("slide_significance", 0.0, "between 0 and 1"),
+        ("slide_significance", 1.0, "between 0 and 1"),
+        ("early_delta", -0.1, "at least 0"),
+        ("early_lambda", 0.0, "above 0"),
+        ("outlier_share", 1.0, "between 0 and 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float, expected: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{name}: {value!r} is out of range, expected {expected}"
+    ):
+        replace(TrendSettings(), **{name: value})
+
+
+def test_settings_move_the_thresholds() -> None:
+    broken = {("a", STABLE): MLP_BROKEN}
+    deaf = evidence_of(broken, settings=TrendSettings(break_deviations=99.0))
+    assert "rank-break" not in {alert.rule for alert in alerts_of(deaf)}
+    sliding = {("a", STABLE): GROWING_TOP[:9]}
+    strict = evidence_of(sliding, settings=TrendSettings(slide_significance=1e-9))
+    assert "rank-slide" not in {alert.rule for alert in alerts_of(strict)}
+    assert "rank-slide" in {alert.rule for alert in alerts_of(evidence_of(sliding))}
+
+
+def test_a_slide_within_what_healthy_layers_wander_is_info() -> None:
+    course = [10 - 0.2 * max(0, at - 3) for at in range(15)]
+    alerts = alerts_of(evidence_of({("lm_head.weight", STABLE): course[:12]}))
+    (slide,) = (alert for alert in alerts if alert.rule == "rank-slide")
+    assert slide.severity is Severity.INFO
+    wary = TrendSettings(rank_wander_fraction=0.05)
+    (slide,) = (
+        alert
+        for alert in alerts_of(
+            evidence_of({("lm_head.weight", STABLE): course[:12]}, settings=wary)
+        )
+        if alert.rule == "rank-slide"
+    )
+    assert slide.severity is Severity.WARNING
+
+
+def test_a_fall_with_a_jump_is_no_slide() -> None:
+    course = [10.0, 9.9, 9.8, 9.7, 9.6, 9.5, 3.0, 2.9, 2.8, 2.7]
+    rules = {alert.rule for alert in alerts_of(evidence_of({("a", STABLE): course}))}
+    assert "rank-slide" not in rules
+    assert "rank-break" in rules
+
+
+def test_an_early_sign_goes_when_there_is_a_drop_to_speak_of() -> None:
+    courses = {("lm_head.weight", STABLE): [10.0] * 6 + [9.4, 8.8, 8.2, 7.6, 7.0, 6.4]}
+    rules = [
+        {alert.rule for alert in alerts_of(evidence_of(courses, until=until))}
+        for until in range(1, 13)
+    ]
+    signs = [until for until, found in enumerate(rules, start=1) if "rank-early" in found]
+    drops = [until for until, found in enumerate(rules, start=1) if "rank-drop" in found]
+    assert signs == [8, 9, 10]
+    assert drops == [11, 12]
+
+
+def test_a_run_in_motion_excuses_a_fall_unless_the_loss_does_not_improve() -> None:
+    course = [40.0] * 8 + [36, 32, 28, 24, 21, 19, 18, 17]
+    others = {
+        (f"layer{block}", STABLE): [
+            value if block % 2 else 400 / value for value in (20 + 0.8 * at for at in range(16))
+        ]
+        for block in range(10)
+    }
+    courses = {("lm_head.weight", STABLE): course, **others}
+    better, worse = [3 - 0.1 * at for at in range(16)], [2 + 0.1 * at for at in range(16)]
+    assert accusations_of(evidence_of(courses)) == []
+    assert accusations_of(evidence_of(courses, losses=better)) == []
+    assert accusations_of(evidence_of(courses, losses=worse)) != []
+    assert accusations_of(evidence_of({("lm_head.weight", STABLE): course})) != []

@@ -1,7 +1,7 @@
 """The rules: one file each, all of them in `RULES`.
 
 A rule looks at everything that is known about the run and returns its alerts. It has no
-side effects and does not know the other rules.
+side effects and does not know the other rules, but for `outlier`, which explains the rank rules.
 """
 
 from collections.abc import Callable
