@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -238,10 +239,11 @@ def test_the_layers_of_a_role_that_broke_are_collapsing_and_no_other() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, value: float, expected: str) -> None:
+    wrong: dict[str, Any] = {name: value}
     with pytest.raises(
         ConfigError, match=f"{name}: {value!r} is out of range, expected {expected}"
     ):
-        replace(TrendSettings(), **{name: value})
+        TrendSettings(**wrong)
 
 
 def test_settings_move_the_thresholds() -> None:
