@@ -30,10 +30,10 @@ def find_nonfinite_weights(evidence: Evidence) -> list[Alert]:
     counts = _count_in_ranks(evidence)
     for history in evidence.layer_histories:
         for transition in history.transitions:
-            known = counts[history.layer].get(transition.step_to)
-            if transition.num_nonfinite is not None:
-                known = max(known or 0, transition.num_nonfinite)
-            counts[history.layer][transition.step_to] = known
+            counted = transition.num_nonfinite
+            if counted is None:
+                counted = counts[history.layer].get(transition.step_to)
+            counts[history.layer][transition.step_to] = counted
     alerts = (_find_nonfinite(layer, counts[layer]) for layer in sorted(counts))
     return [alert for alert in alerts if alert is not None]
 

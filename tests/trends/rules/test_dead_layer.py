@@ -79,6 +79,9 @@ def test_a_vector_is_known_by_the_norm_it_starts_from() -> None:
     (alert,) = find_dead_layers(evidence_of(zeros))
     assert (alert.severity, alert.step_onset) == (Severity.INFO, 0)
     assert "every one of 3 checkpoints" in alert.message
+    waking = flip_run([9, 9, 9], BIAS, relative_update=[0.1, 1.0, None])
+    (alert,) = find_dead_layers(evidence_of(waking))
+    assert alert.message.endswith("it recovered at step 300.")
     starting = flip_run([9, 9], BIAS, relative_update=[None, 0.1])
     assert find_dead_layers(evidence_of(starting)) == []
 
