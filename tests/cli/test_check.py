@@ -108,6 +108,15 @@ def test_options_choose_what_is_a_finding(
     assert ("no findings" in outcome.out) == (status == 0 and arguments != ("--exit-zero",))
 
 
+def test_layers_that_are_left_out_are_no_findings(
+    run_cli: RunCli, tables: Callable[[str], Path]
+) -> None:
+    outcome = run_cli("check", str(tables("faulty")), "--exclude", "lm_head", "--format", "json")
+    layers = {row["layer"] for row in json.loads(outcome.out)["findings"]}
+    assert len(layers) > 2
+    assert "lm_head.weight" not in layers
+
+
 def test_a_severity_that_nothing_reaches_is_0(run_cli: RunCli, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     options = ("--rule", "rank-drop", "--threshold", "0.9", "--critical", "nothing")

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from typer import Argument
 from typer.main import get_command
 
 from altgrad_inspect.cli import app
-from altgrad_inspect.cli.configure import find_trend_settings
+from altgrad_inspect.cli.configure import Program, find_trend_settings
+from altgrad_inspect.cli.guard import run_guarded
 from altgrad_inspect.config import SETTINGS
-from altgrad_inspect.settings import TrendSettings
+from altgrad_inspect.settings import DEFAULT_CRITICAL_LAYERS, TrendSettings
 from tests.cli.conftest import Outcome, RunCli
 
 COMMANDS = tuple(
@@ -122,6 +124,16 @@ def test_flags_about_layers_win_over_configured_ones(
             outcome = run_cli(command, str(tiny_run), *arguments, "--format", "json")
             trends = json.loads(outcome.out)["settings"]["trends"]
             assert (trends["critical_layers"], trends["trained_layers"]) == expected
+
+
+@pytest.mark.parametrize("command", ["trend", "report", "check"])
+def test_an_empty_list_in_a_file_is_not_the_default(
+    run_cli: RunCli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for text, expected in (("", list(DEFAULT_CRITICAL_LAYERS)), ("critical = []", [])):
+        with configured(monkeypatch, text=text, variables={}):
+            outcome = run_cli(command, str(tiny_run), "--format", "json")
+        assert json.loads(outcome.out)["settings"]["trends"]["critical_layers"] == expected
 
 
 def test_every_setting_of_the_rules_reaches_the_rules(
@@ -245,6 +257,21 @@ def test_the_configured_directory_of_the_tables_is_not_that_of_the_demo() -> Non
     assert keys["demo"]["jobs"] == "jobs"
     assert (keys["report"]["out"], keys["report"]["format"]) == ("out", "output_format")
     assert keys["ls"]["run"] == "run"
+
+
+def test_an_argument_that_is_called_like_a_key_is_not_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("altgrad-inspect.toml").write_text("out = 'configured'\nrun = 'mine'\n")
+    program = Program()
+
+    @program.command()
+    def show(run: Annotated[list[str], Argument()], out: Annotated[str, Argument()] = "x") -> None:
+        print(run, out)  # noqa: T201
+
+    assert run_guarded(program, []) == 0
+    assert capsys.readouterr().out == "['mine'] x\n"
 
 
 def test_outside_of_a_command_settings_are_the_defaults() -> None:
