@@ -58,3 +58,8 @@ def test_a_failed_row_neither_breaks_nor_mends() -> None:
 def test_a_restart_mends() -> None:
     (alert,) = find_nonfinite_weights(evidence_of(ranks=rank_run([9.0, BROKEN, 9.0])))
     assert alert.message.endswith("since step 100; it recovered at step 200.")
+
+
+def test_the_ranks_know_where_the_comparison_failed() -> None:
+    (alert,) = find_nonfinite_weights(evidence_of(flip_run([None]), rank_run([9.0, BROKEN])))
+    assert alert.step_onset == 100
