@@ -1,14 +1,17 @@
-"""Write the generated reference pages: columns, formats, command line, settings.
+"""Write the generated reference pages: columns, formats, command line, settings, picture.
 
     make docs
 
 The gate fails when a page differs from what this program writes.
 """
 
+import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from altgrad_inspect.config import SETTINGS
@@ -17,6 +20,7 @@ from altgrad_inspect.formats import ALIASES, FORMATS, ExponentFormat, FloatForma
 from altgrad_inspect.tables.schema import SCHEMA_VERSION, TABLES
 
 HERE = Path(__file__).parent
+PICTURE_WIDTH = 100
 NOTE = "<!-- Written by docs/generate.py; change it there or in the source it reads. -->\n\n"
 
 
@@ -129,6 +133,31 @@ def render_configuration() -> str:
     return f"{NOTE}{CONFIGURATION}{''.join(rows)}"
 
 
+def render_picture() -> str:
+    """The report on the faulty sample run, as a terminal of 100 columns shows it, as SVG."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from altgrad_inspect import api
+    from altgrad_inspect.reports.build import build_report
+    from altgrad_inspect.reports.render_terminal import Page, render_terminal
+
+    results = api.report(HERE.parent / "sample_checkpoints" / "faulty", device="cpu")
+    report = build_report(replace(results, run="runs/faulty"))
+    text = render_terminal(report, Page(width=PICTURE_WIDTH, color=True))
+    console = Console(
+        record=True,
+        width=PICTURE_WIDTH,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+    )
+    console.print(Text.from_ansi(text), soft_wrap=True)
+    svg = console.export_svg(title="altgrad-inspect report runs/faulty", unique_id="report")
+    local = re.sub(r"\s*@font-face \{.*?\}(?=\n)", "", svg, flags=re.DOTALL)  # fetch no font
+    return local.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
+
+
 def render_cli() -> str:
     """The help texts of every command, as a terminal of 100 columns shows them."""
     parts = [NOTE, "# Command line\n"]
@@ -159,6 +188,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "formats.md": render_formats,
     "command-line.md": render_cli,
     "configuration.md": render_configuration,
+    "report.svg": render_picture,
 }
 
 if __name__ == "__main__":
