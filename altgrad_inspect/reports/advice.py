@@ -6,10 +6,6 @@ from typing import Final
 
 from altgrad_inspect.records import Verdict
 
-_RANK: Final = (
-    "learning rate and weight decay of this layer; what changed in data or loss at that step"
-)
-
 ADVICE: Final[Mapping[str, str]] = MappingProxyType(
     {
         Verdict.NONFINITE: "optimizer epsilon, gradient clipping, overflow in that step's batch; "
@@ -22,7 +18,8 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "bits, stochastic rounding, master weights",
         Verdict.OUTLIER_DOMINATED: "the largest weight, its row and column; weight decay; scales "
         "per channel, so that it does not set them all",
-        Verdict.COLLAPSING: _RANK,
+        Verdict.COLLAPSING: "learning rate and weight decay of this layer; what changed in data or "
+        "loss at that step",
         Verdict.OSCILLATING: "a lower or decaying learning rate, averaged weights: updates are as "
         "large as the cells of the grid",
         Verdict.RESCALING: "how scales are chosen: amax history and margin, the outlier that sets "
@@ -31,17 +28,27 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "stochastic rounding",
         Verdict.HEALTHY: "",
         Verdict.UNDECIDED: "more checkpoints: save them more often, or wait",
-        "rank-drop": _RANK,
-        "rank-break": _RANK,
-        "rank-slide": _RANK,
         "rank-early": "the next checkpoints: a first sign, not yet a drop",
     }
 )
-"""Verdict or rule -> what to look at. A rule is here if it can be worth attention alone."""
+"""Verdict or rule -> what to look at."""
+
+_SAME: Final[Mapping[str, str]] = {
+    "nonfinite-weights": Verdict.NONFINITE,
+    "dead-layer": Verdict.DEAD,
+    "rank-drop": Verdict.COLLAPSING,
+    "rank-break": Verdict.COLLAPSING,
+    "rank-slide": Verdict.COLLAPSING,
+    "oscillation": Verdict.OSCILLATING,
+    "scale-jump": Verdict.RESCALING,
+    "saturation": Verdict.RESCALING,
+    "flips-fading": Verdict.STALLING,
+}
+"""Rule -> the verdict that it leads to, where the two have different names."""
 
 _OTHERWISE: Final = "the course of this metric: `trend` prints it, trends.parquet has every value"
 
 
 def find_advice(word: str) -> str:
     """Return what to look at for a verdict or a rule."""
-    return ADVICE.get(word, _OTHERWISE)
+    return ADVICE.get(_SAME.get(word, word), _OTHERWISE)

@@ -1,8 +1,6 @@
 """Findings to the blocks of a report: worst first, many layers with one fault in one block."""
 
-import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Final
@@ -20,8 +18,6 @@ MIN_GROUP: Final = 4
 
 MAX_ALIKE: Final = 8
 """More blocks of one fault than this are one block, whenever they began."""
-
-_NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def build_attention(
@@ -110,19 +106,3 @@ def _find_steps(tables: Mapping[str, pa.Table]) -> list[int]:
         return []
     columns = (tables["checkpoints"].column(name).to_pylist() for name in ("step", "status"))
     return sorted({step for step, status in zip(*columns, strict=True) if status == Status.OK})
-
-
-def summarize_names(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Return patterns that cover ``names`` and how many each covers, most first.
-
-    Numbers between dots become ``*``: ``model.layers.*.mlp.up_proj.weight``. A pattern of
-    one name is that name.
-    """
-    members: dict[str, list[str]] = {}
-    for name in names:
-        members.setdefault(_NUMBER.sub("*", name), []).append(name)
-    counts = Counter({pattern: len(found) for pattern, found in members.items()})
-    return [
-        (pattern if number > 1 else members[pattern][0], number)
-        for pattern, number in counts.most_common()
-    ]

@@ -1,5 +1,6 @@
 """Results to report: the facts, the counts, the layers to look at, the sections."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -43,8 +44,6 @@ def build_report(
             table; for a report, which has none, all of them if ``verbose``, else none.
         hint: One line about what else can be had.
     """
-    if results.subject in COMPARISONS:
-        return build_comparison(results, verbose=verbose)
     if results.subject in COMPARISONS:
         return build_comparison(results, verbose=verbose)
     tables = results.tables
@@ -122,7 +121,8 @@ def _describe_ranks(ranks: pa.Table) -> list[Fact]:
     bounds = [*_values(ranks, "stable_rank_error"), *_values(ranks, "effective_rank_error")]
     if len(methods) != 1 or not bounds:
         return []
-    return [Fact(label="ranks", text=f"{methods.pop()}, relative error up to {max(bounds):.1g}")]
+    limit = 10.0 ** math.ceil(math.log10(max(*bounds, 1e-16)))
+    return [Fact(label="ranks", text=f"{methods.pop()}, relative error below {limit:.0e}")]
 
 
 def _values(table: pa.Table, column: str) -> list[Any]:

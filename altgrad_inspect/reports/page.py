@@ -12,6 +12,9 @@ from altgrad_inspect.reports.style import render_styled
 
 INDENT: Final = "  "
 
+_PROSE: Final = 120
+"""Sentences are broken at this width on a wider terminal: longer lines are hard to read."""
+
 _WIDE: Final = 120
 """From this width on, series get twice the room."""
 
@@ -54,7 +57,7 @@ class Page:
         rest = " " * cell_len(first) if later is None else later
         lines = textwrap.wrap(
             text,
-            width=max(self.width, len(first) + 20),
+            width=max(min(self.width, _PROSE), len(first) + 20),
             initial_indent=first,
             subsequent_indent=rest,
             break_on_hyphens=False,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
+from rich.cells import cell_len
+
 from altgrad_inspect.display import display_name
 from altgrad_inspect.reports.cells import render_series
 from altgrad_inspect.reports.model import Attention, Evidence, Report
@@ -25,7 +27,7 @@ def render_attention(report: Report, page: Page) -> list[list[str]]:
     """Return blocks of lines: what needs attention, worst first; then what is worth knowing."""
     blocks: list[list[str]] = []
     if report.attention:
-        width = max(len(one.word) for one in report.attention)
+        width = max(cell_len(display_name(one.word)) for one in report.attention)
         title = page.style("Needs attention", "title")
         told = ""
         for one in report.attention:
@@ -45,21 +47,23 @@ def render_attention(report: Report, page: Page) -> list[list[str]]:
         blocks.append([INDENT + page.style(f"{find_look(key).symbol} {text}", key)])
     if report.information:
         lines = [page.style("Worth knowing", "title")]
+        width = max(cell_len(display_name(one.word)) for one in report.information)
         for one in report.information:
-            lines += _render_information(one, page)
+            lines += _render_information(one, page, width)
         blocks.append(lines)
     return blocks
 
 
 def _render_block(attention: Attention, page: Page, width: int) -> Iterator[str]:
-    head = f"{find_look(attention.severity).symbol} {attention.word:<{width}}"
+    word = display_name(attention.word)
+    head = f"{find_look(attention.severity).symbol} {word}{' ' * (width - cell_len(word))}"
     styled = page.style(head, attention.severity)
     first = attention.cases[0]
     if len(attention.cases) == 1:
-        name = page.fit(first.layer or "the whole run", used=len(INDENT) + len(head) + 2)
+        name = page.fit(first.layer or "the whole run", used=len(INDENT) + cell_len(head) + 2)
         yield f"{INDENT}{styled}  {page.style(name, 'title')}"
         since = [(text, "")] if (text := render_since(attention)) else []
-        yield from page.flow([*since, *_render_bars(first.evidence)], indent=_BODY, gap="  ")
+        yield from page.flow([*_render_bars(first.evidence), *since], indent=_BODY, gap="  ")
         yield from page.wrap(render_message(first.evidence, first.layer), first=_BODY)
         if first.also:
             yield from _render_labelled("also", render_also(first.also), page)
@@ -93,9 +97,10 @@ def _render_labelled(label: str, text: str, page: Page) -> Iterator[str]:
     yield from rest
 
 
-def _render_information(attention: Attention, page: Page) -> Iterator[str]:
+def _render_information(attention: Attention, page: Page, width: int) -> Iterator[str]:
     look = find_look(attention.word if attention.word == "undecided" else attention.severity)
-    head = f"{look.symbol} {attention.word}"
+    word = display_name(attention.word)
+    head = f"{look.symbol} {word}{' ' * (width - cell_len(word))}"
     since = render_since(attention)
     number = len(attention.cases)
     many = f"{number:,} layers: " if number > NUM_EXAMPLES else ""

@@ -1,11 +1,12 @@
 """Words for findings that every format for people uses."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from altgrad_inspect.display import display_name
-from altgrad_inspect.reports.attention import summarize_names
-from altgrad_inspect.reports.cells import render_ends
+from altgrad_inspect.reports.cells import TIMES, render_ends
 from altgrad_inspect.reports.model import Attention, Evidence, Kind
 
 NUM_EXAMPLES: Final = 3
@@ -16,6 +17,17 @@ NUM_PATTERNS: Final = 3
 
 _MIN_NAME: Final = 8
 """Names shorter than this are not worth replacing, and may be words."""
+
+_NAMES: Final[Mapping[str, str]] = {
+    "num_nonfinite": "NaN or Inf",
+    "num_updated": "updated weights",
+    "num_saturated": "clipped weights",
+    "frobenius_norm": "norm",
+    "scale_ratio_max": "change of a scale",
+}
+"""Metrics whose column is not what people say."""
+
+_NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
 _FRACTIONS: Final = ("_fraction", "_share")
 
@@ -43,7 +55,7 @@ def render_since(attention: Attention) -> str:
 def render_course(evidence: Evidence) -> str:
     """Name the metric with its first and last value: ``stable rank 43.9 → 1.21``."""
     column = evidence.metric.partition("[")[0]
-    name = display_name(column).replace("_", " ").removeprefix("num ")
+    name = _NAMES.get(column) or display_name(column).replace("_", " ")
     if not evidence.series:
         return name
     if column.endswith(_FRACTIONS):
@@ -75,7 +87,7 @@ def render_layers(attention: Attention) -> str:
     found = summarize_names(names)
     shown = found[:NUM_PATTERNS]
     texts = [
-        f"{number:,} \N{MULTIPLICATION SIGN} {display_name(pattern)}" if number > 1 else pattern
+        f"{number:,} {TIMES} {display_name(pattern)}" if number > 1 else display_name(pattern)
         for pattern, number in shown
     ]
     rest = len(names) - sum(number for _, number in shown)
@@ -88,3 +100,19 @@ def render_also(also: tuple[Evidence, ...]) -> str:
         f"{display_name(one.rule)} of {render_course(one)} since step {one.step_onset}"
         for one in also
     )
+
+
+def summarize_names(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return patterns that cover ``names`` and how many each covers, most first.
+
+    Numbers between dots become ``*``: ``model.layers.*.mlp.up_proj.weight``. A pattern of
+    one name is that name.
+    """
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(_NUMBER.sub("*", name), []).append(name)
+    counts = Counter({pattern: len(found) for pattern, found in members.items()})
+    return [
+        (pattern if number > 1 else members[pattern][0], number)
+        for pattern, number in counts.most_common()
+    ]

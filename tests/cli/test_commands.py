@@ -95,7 +95,7 @@ def test_piped_output_is_plain_and_quiet_is_silent(
 def test_markdown_and_table_say_the_same_about_the_falling_layer(
     run_cli: RunCli, tiny_run: Path, mode: str
 ) -> None:
-    outcome = run_cli("report", str(tiny_run), "--format", mode)
+    outcome = run_cli("report", str(tiny_run), "--format", mode, "--tables", "flips")
     attention = outcome.out.partition("Needs attention")[2]
     assert attention.index("lm_head.weight") < attention.index("Flips per layer")
 
@@ -231,9 +231,9 @@ def test_the_demo_reports_on_both_runs_and_ends_with_commands_that_work(run_cli:
     assert Path("altgrad-demo/faulty/report.json").exists()
     assert outcome.err.count("wrote ") == 2
     assert_plain(outcome.out)
-    steps = [line.split() for line in outcome.out.splitlines()[-9:] if "altgrad-inspect " in line]
-    assert len(steps) == 5
-    for step in steps[:1] + steps[2:3]:
+    steps = [line.split() for line in outcome.out.splitlines()[-10:] if "altgrad-inspect " in line]
+    assert len(steps) == 6
+    for step in (steps[0], steps[3][: steps[3].index("#")]):
         assert run_cli(*step[1:], "-q").status == 0, step
 
 
@@ -261,3 +261,42 @@ def test_the_same_command_writes_the_same_bytes(run_cli: RunCli, tiny_run: Path)
         run_cli("report", str(tiny_run), "--out", out, "--jobs", "1" if out == "a" else "3")
     for path in Path("a").iterdir():
         assert path.read_bytes() == Path("b", path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [
+        (None, []),
+        ("none", []),
+        ("ranks, flips", ["Flips per layer", "Stable and effective rank per layer"]),
+        ("verdicts", ["Verdicts"]),
+        (
+            "all",
+            ["Verdicts", "Flips per layer", "Stable and effective rank per layer", "Trends"],
+        ),
+    ],
+)
+def test_a_report_prints_the_tables_that_are_asked_for(
+    run_cli: RunCli, tiny_run: Path, names: str | None, titles: list[str]
+) -> None:
+    args = () if names is None else ("--tables", names)
+    lines = run_cli("report", str(tiny_run), *args).out.splitlines()
+    every = ("Verdicts", "Flips per layer", "Stable and effective rank per layer", "Trends")
+    assert [line for line in lines if line in every] == titles
+    assert any(line.startswith("more: --tables ") for line in lines) == (names is None)
+
+
+def test_a_table_that_cannot_be_printed_is_said_with_the_closest(run_cli: RunCli) -> None:
+    outcome = run_cli("report", "--tables", "flips,rank")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "altgrad-inspect: error: --tables rank: cannot be printed, expected all, none or any of "
+        "verdicts, flips, ranks, trends (did you mean ranks?)\n"
+    )
+    assert "(all tables are in --out)" in run_cli("report", "--tables", "xyz").err
+
+
+def test_the_device_is_said_and_changes_no_file(run_cli: RunCli, tiny_run: Path) -> None:
+    outcome = run_cli("report", str(tiny_run), "--device", "cpu", "--out", "one")
+    assert "\n  device       cpu\n" in outcome.out
+    assert b'"device"' not in Path("one/ranks.parquet").read_bytes()

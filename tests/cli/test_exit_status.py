@@ -99,7 +99,7 @@ def test_results_with_failed_rows_are_6_and_are_written(run_cli: RunCli) -> None
     make_results("flips", **tables).write("measured")
     outcome = run_cli("trend", "measured", "--out", "out")
     assert outcome.status == 6
-    assert "✖ 1 failed row" in outcome.out
+    assert "✖ 1 row of flips failed, first at step 600: " in outcome.out
     assert Path("out/trends.parquet").exists()
 
 

@@ -62,7 +62,7 @@ def test_a_terminal_gets_colours_its_width_and_a_bar_that_goes_away(
     tiny_run: Path, tmp_path: Path
 ) -> None:
     out, err = run_on_terminal("report", str(tiny_run), cwd=tmp_path)
-    assert "\x1b[1;31m✖ critical" in out
+    assert "\x1b[1;31m✖ collapsing" in out
     lines = SEQUENCE.sub("", out).splitlines()[1:]  # the first names the run
     assert max(cell_len(line) for line in lines) <= 80
     assert "layers" in err

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from altgrad_inspect.records import Verdict
 from altgrad_inspect.tables.results import Results
 from altgrad_inspect.tables.schema import TABLES
 
@@ -83,6 +84,72 @@ def alert_row(layer: str, severity: str, rule: str, **others: object) -> dict[st
         "to 16.7 at step 600; it began at step 300 and passed the threshold at step 500.",
         **others,
     }
+
+
+def verdict_row(
+    layer: str, verdict: str, severity: str = "critical", **others: object
+) -> dict[str, object]:
+    return {
+        "layer": layer,
+        "verdict": verdict,
+        "severity": severity,
+        "step_onset": 300,
+        "evidence": f"{layer} is {verdict}, as 3 of its 6 checkpoints say.",
+        **others,
+    }
+
+
+def make_every_verdict() -> Results:
+    """Return a run in which every verdict occurs, one of them in a hundred layers at once."""
+    verdicts, alerts = [], []
+    severities = {"rescaling": "warning", "stalling": "warning", "oscillating": "warning"}
+    metrics = {"bit-stalled": "flip_fraction[e4m3:tensor:amax]", "dead": "frobenius_norm"}
+    for index, verdict in enumerate(Verdict):
+        layer, word = f"model.layers.{index}.mlp.up_proj.weight", str(verdict)
+        if word in {"healthy", "undecided", "frozen"}:
+            verdicts.append(verdict_row(layer, word, "info", step_onset=None))
+            continue
+        severity = severities.get(word, "critical")
+        row = verdict_row(layer, word, severity)
+        verdicts.append(row)
+        metric = metrics.get(word, "stable_rank")
+        message = row["evidence"]
+        alerts.append(alert_row(layer, severity, f"r-{word}", message=message, metric=metric))
+    for index in range(100):
+        layer = f"model.layers.{index}.mlp.down_proj.weight"
+        verdicts.append(verdict_row(layer, "collapsing"))
+        message = verdicts[-1]["evidence"]
+        alerts.append(alert_row(layer, "critical", "rank-drop", message=message))
+    named = [str(row["layer"]) for row in verdicts]
+    ranks = [
+        ranks_row(layer, *pair) for layer in named for pair in zip(STEPS, FALLING, strict=True)
+    ]
+    return make_results(
+        checkpoints=make_checkpoints(),
+        ranks=make_table("ranks", ranks),
+        flips=make_table("flips", [flips_row(layer, 0, 9) for layer in named]),
+        alerts=make_table("alerts", alerts),
+        verdicts=make_table("verdicts", verdicts),
+    )
+
+
+def make_healthy() -> Results:
+    """Return a run without a fault."""
+    layers = [f"model.layers.{index}.mlp.up_proj.weight" for index in range(12)]
+    ranks = [
+        ranks_row(layer, *pair) for layer in layers for pair in zip(STEPS, STEADY, strict=True)
+    ]
+    return make_results(
+        checkpoints=make_table("checkpoints", make_checkpoints().slice(0, 6).to_pylist()),
+        flips=make_table("flips", [flips_row(name, i, 4000) for name in layers for i in range(5)]),
+        ranks=make_table("ranks", ranks),
+        alerts=make_table("alerts", []),
+        verdicts=make_table(
+            "verdicts",
+            [verdict_row(name, "healthy", "info", step_onset=None) for name in layers],
+        ),
+        skipped=make_table("skipped", []),
+    )
 
 
 def trends_rows(layer: str, values: list[float], state: str) -> list[dict[str, object]]:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from altgrad_inspect.reports.attention import build_attention
 from altgrad_inspect.reports.build import build_report
+from altgrad_inspect.reports.gaps import build_gaps
 from altgrad_inspect.reports.model import Report, Section
 from altgrad_inspect.reports.sections.rows import natural_key
 from altgrad_inspect.tables.results import Results
@@ -15,9 +15,9 @@ from tests.reports.examples import (
     FALLING,
     HEAD,
     MLP,
-    alert_row,
     flips_row,
     make_checkpoints,
+    make_every_verdict,
     make_results,
     make_table,
     ranks_row,
@@ -33,6 +33,12 @@ def titles(section: Section) -> list[str]:
     return [column.title for column in section.columns]
 
 
+BROKEN = "cannot be read: Input/output error"
+NOT_THERE = "model-00002-of-00002.safetensors is not there yet"
+NORM = "model.layers.0.input_layernorm.weight"
+TABLES = ("flips", "ranks", "trends", "skipped")
+
+
 def fact(report: Report, label: str) -> str:
     return next(fact.text for fact in report.facts if fact.label == label)
 
@@ -43,76 +49,73 @@ def test_the_run_is_described_by_its_usable_checkpoints(results: Results) -> Non
     assert fact(report, "each holds") == "40 layers, 1,234,567 weights, 14.8 MB over the run"
     assert fact(report, "looked at") == "16 layers"
     assert fact(report, "quantizer") == "e4m3:tensor:amax"
-    assert fact(report, "ranks") == "exact, relative error up to 3e-08"
+    assert fact(report, "ranks") == "exact, relative error below 1e-07"
 
 
-def test_counts_are_of_alerts_skipped_layers_and_rows_that_are_not_ok(results: Results) -> None:
+def test_without_verdicts_the_alerts_are_counted_by_severity(results: Results) -> None:
     counts = {count.label: count.number for count in build_report(results).counts}
-    assert counts == {
-        "critical": 2,
-        "warnings": 2,
-        "info": 1,
-        "layers left out": 12,
-        "undefined rows": 3,
-        "failed row": 1,
-    }
+    assert counts == {"critical": 2, "warning": 2, "info": 1}
 
 
-def test_layers_come_worst_first_then_by_how_many_then_by_onset_then_by_name() -> None:
-    alerts = [
-        alert_row("z", "warning", "r1"),
-        alert_row("y.10", "critical", "r1", step_onset=500),
-        alert_row("y.2", "critical", "r1", step_onset=500),
-        alert_row("x", "critical", "r1", step_onset=400),
-        alert_row("w", "critical", "r1", step_onset=900),
-        alert_row("w", "critical", "r2", step_onset=800),
-        alert_row("v", "info", "r1"),
+def test_verdicts_are_counted_worst_first_and_look_like_their_severity() -> None:
+    counts = build_report(make_every_verdict()).counts
+    assert [(count.number, count.label, count.look) for count in counts] == [
+        (1, "nonfinite", "critical"),
+        (1, "dead", "critical"),
+        (1, "bit-stalled", "critical"),
+        (1, "outlier-dominated", "critical"),
+        (101, "collapsing", "critical"),
+        (1, "oscillating", "warning"),
+        (1, "rescaling", "warning"),
+        (1, "stalling", "warning"),
+        (1, "frozen", "info"),
+        (1, "healthy", "healthy"),
+        (1, "undecided", "undecided"),
     ]
-    tables = {"alerts": make_table("alerts", alerts)}
-    quiet = [layer.layer for layer in build_attention(tables, verbose=False)]
-    assert quiet == ["w", "x", "y.2", "y.10", "z"]
-    assert [layer.layer for layer in build_attention(tables, verbose=True)] == [*quiet, "v"]
 
 
-def test_the_evidence_of_a_layer_comes_worst_first_with_its_metric_over_the_run(
-    results: Results,
-) -> None:
-    head, dead, *_ = build_report(results).attention
-    assert (head.layer, head.severity) == (HEAD, "critical")
-    assert [one.severity for one in head.evidence] == ["critical", "warning"]
-    assert head.evidence[0].series == tuple(FALLING)
-    assert head.evidence[1].series[-1] == 3 / 65_536  # from flips: trends has it not
-    assert dead.layer == DEAD
-    assert dead.evidence[0].series[-1] is None
+def test_what_was_not_measured_is_said_worst_first(results: Results) -> None:
+    assert [gap.text for gap in build_report(results).gaps] == [
+        f"1 row of flips failed, first at step 600: {BROKEN}, e.g. {DEAD}",
+        f"3 rows of ranks undefined, first at step 400: zero matrix, e.g. {DEAD}",
+        f"1 checkpoint left out: {NOT_THERE}, e.g. checkpoint-700",
+        f"12 layers left out: ranks: 1-D, e.g. {NORM} (skipped.parquet)",
+    ]
 
 
-def test_the_series_of_an_alert_is_that_of_its_own_matrix() -> None:
-    rows = [{**row, "matrix": 1, "value": 7.0} for row in trends_rows(HEAD, FALLING, "ok")]
-    tables = {
-        "alerts": make_table("alerts", [alert_row(HEAD, "warning", "r", matrix=1)]),
-        "trends": make_table("trends", trends_rows(HEAD, FALLING, "ok") + rows),
-    }
-    (attention,) = build_attention(tables, verbose=False)
-    assert attention.evidence[0].series == (7.0,) * 6
-    assert attention.evidence[0].matrix == 1
-
-
-def test_an_alert_on_flips_of_two_quantizers_draws_one_of_them() -> None:
+def test_the_most_frequent_reason_is_told_and_the_others_are_counted() -> None:
     rows = [
-        flips_row("a", index, flipped, quantizer=quantizer)
-        for quantizer, flipped in (("e4m3", 6), ("int8", 60))
-        for index in range(2)
+        ranks_row(layer, 100, None, reason=why)
+        for layer, why in (("a", "rare"), ("b", "often (7)"), ("c", "often (9)"))
     ]
-    tables = {
-        "alerts": make_table("alerts", [alert_row("a", "warning", "r", metric="num_flipped")]),
-        "flips": make_table("flips", rows),
-    }
-    (attention,) = build_attention(tables, verbose=False)
-    assert attention.evidence[0].series == (6, 6)
+    (gap,) = build_gaps({"ranks": make_table("ranks", rows)})
+    assert gap.text == (
+        "3 rows of ranks undefined, first at step 100: often, e.g. b; 1 other reason"
+    )
+
+
+def test_a_report_prints_tables_only_on_request(results: Results) -> None:
+    assert build_report(results).sections == ()
+    asked = build_report(results, shown=("ranks", "flips"))
+    assert [section.title for section in asked.sections] == [
+        *("Flips per layer", "Stable and effective rank per layer"),
+    ]
+    every = [section.title for section in build_report(results, verbose=True).sections]
+    assert every[0] == "Checkpoints"
+    assert {"Flips per transition", "Trends", "Left out"} <= set(every)
+
+
+def test_verdicts_are_listed_worst_first() -> None:
+    (section,) = build_report(make_every_verdict(), shown=("verdicts",)).sections
+    assert [row[1] for row in section.rows[:5]] == [
+        *("nonfinite", "dead", "bit-stalled", "outlier-dominated", "collapsing"),
+    ]
+    assert section.rows[4][0] == "model.layers.0.mlp.down_proj.weight"
+    assert [row[1] for row in section.rows[-2:]] == ["healthy", "undecided"]
 
 
 def test_flips_are_medians_over_the_transitions_in_natural_order(results: Results) -> None:
-    section = find_section(build_report(results), "Flips per layer")
+    section = find_section(build_report(results, shown=TABLES), "Flips per layer")
     assert [row[0] for row in section.rows] == [HEAD, DEAD, ATTENTION, MLP]
     head = dict(zip(titles(section), section.rows[0], strict=True))
     assert head["flipped"] == 7000 / 65_536
@@ -132,7 +135,7 @@ def test_a_second_quantizer_brings_its_column() -> None:
 
 
 def test_rows_that_are_not_ok_are_explained_once_a_reason(results: Results) -> None:
-    report = build_report(results)
+    report = build_report(results, shown=TABLES)
     (undefined,) = find_section(report, "Stable and effective rank per layer").footnotes
     assert undefined == f"undefined, zero matrix: 3 rows, first at step 400, in {DEAD}"
     assert (
@@ -149,7 +152,9 @@ def test_a_reason_in_several_layers_counts_the_others() -> None:
 
 
 def test_ranks_go_from_the_first_to_the_last_step(results: Results) -> None:
-    section = find_section(build_report(results), "Stable and effective rank per layer")
+    section = find_section(
+        build_report(results, shown=TABLES), "Stable and effective rank per layer"
+    )
     assert titles(section) == [
         *("layer", "stable", "change", "history", "effective", "change", "history", "method"),
     ]
@@ -192,7 +197,7 @@ def test_trends_explain_what_is_insufficient_and_what_is_missing() -> None:
 
 
 def test_skipped_layers_are_one_row_a_reason_and_each_one_if_verbose(results: Results) -> None:
-    (summary,) = find_section(build_report(results), "Left out").rows
+    (summary,) = find_section(build_report(results, shown=TABLES), "Left out").rows
     assert summary == ("ranks: 1-D", 12, "model.layers.0.input_layernorm.weight")
     every = find_section(build_report(results, verbose=True), "Left out").rows
     assert [row[0] for row in every][1:11:9] == [
@@ -219,11 +224,8 @@ def test_a_listing_shows_checkpoints_and_layers_and_only_columns_with_values() -
     ]
 
 
-def test_checkpoints_that_cannot_be_used_are_never_passed_over(results: Results) -> None:
+def test_a_listing_explains_the_checkpoints_that_cannot_be_used(results: Results) -> None:
     why = ("skipped, checkpoint-700: model-00002-of-00002.safetensors is not there yet",)
-    absent = find_section(build_report(results), "Checkpoints left out")
-    assert absent.rows == ((700, "checkpoint-700", "skipped"),)
-    assert absent.footnotes == why
     listed = build_report(replace(results, subject="checkpoints"))
     assert find_section(listed, "Checkpoints").footnotes == why
 

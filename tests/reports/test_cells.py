@@ -118,19 +118,34 @@ def test_durations_are_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert render_seconds(seconds) == text
 
 
-def test_a_series_starts_at_zero_so_that_a_small_change_looks_small() -> None:
-    assert render_series((100.0, 99.0, 101.0)) == BARS[7] * 3
+def test_a_wiggle_of_one_percent_is_flat_wherever_it_is() -> None:
+    for middle in (1e-9, 3.7, 100.0, 1e9):
+        series = tuple(middle * factor for factor in (1.0, 0.99, 1.01, 0.995, 1.0))
+        assert render_series(series) == BARS[4] * 5
+
+
+def test_a_change_of_a_fifth_fills_the_height() -> None:
+    assert render_series((100.0, 100.0, 90.0, 80.0)) == f"{BARS[7]}{BARS[7]}{BARS[4]}{BARS[0]}"
     assert render_series((0.0, 50.0, 100.0)) == f"{BARS[0]}{BARS[4]}{BARS[7]}"
 
 
+def test_a_change_of_a_tenth_is_seen_and_does_not_fill_the_height() -> None:
+    bars = render_series((95.0, 105.0))
+    assert 2 <= BARS.index(bars[1]) - BARS.index(bars[0]) <= 4
+
+
 def test_undefined_values_are_gaps_and_zeros_are_the_lowest_bar() -> None:
-    assert render_series((1.0, None, math.nan)) == f"{BARS[7]}{GAP}{GAP}"
+    assert render_series((1.0, None, math.nan)) == f"{BARS[4]}{GAP}{GAP}"
     assert render_series((0.0, None, 0.0)) == f"{BARS[0]}{GAP}{BARS[0]}"
     assert render_series((None, None)) == GAP * 2
 
 
-def test_negative_values_are_drawn_by_magnitude() -> None:
-    assert render_series((-2.0, 2.0)) == BARS[7] * 2
+def test_one_value_among_zeros_stands_out() -> None:
+    assert render_series((0, 0, 0, 40)) == f"{BARS[0] * 3}{BARS[7]}"
+
+
+def test_negative_values_lie_below_positive_ones() -> None:
+    assert render_series((-2.0, 2.0)) == f"{BARS[0]}{BARS[7]}"
 
 
 @given(st.lists(st.none() | st.floats(-1e300, 1e300), max_size=100).map(tuple), st.integers(1, 30))

@@ -13,7 +13,7 @@ from altgrad_inspect.reports.plain_rows import dump_json, render_csv_rows
 from altgrad_inspect.reports.render_csv import render_csv
 from altgrad_inspect.reports.render_json import find_main_table, render_json, render_jsonl
 from altgrad_inspect.tables.results import Results
-from tests.reports.examples import flips_row, make_results, make_table
+from tests.reports.examples import flips_row, make_every_verdict, make_results, make_table
 from tests.reports.hostile import HOSTILE
 
 
@@ -40,6 +40,34 @@ def test_the_document_holds_every_row_of_every_table(results: Results) -> None:
     assert isinstance(tables, dict)
     for name, table in results.tables.items():
         assert pa.Table.from_pylist(tables[name], schema=table.schema).equals(table)
+
+
+def test_the_document_holds_the_blocks_of_the_report_with_every_layer() -> None:
+    document = parse(render_json(make_every_verdict()))
+    summary, attention = document["summary"], document["attention"]
+    information = document["information"]
+    assert isinstance(summary, dict)
+    assert isinstance(attention, list)
+    assert isinstance(information, list)
+    assert summary["verdicts"]["collapsing"] == 101
+    assert summary["verdicts"]["healthy"] == 1
+    (gap,) = summary["gaps"]
+    assert gap == {
+        "look": "skipped",
+        "text": "1 checkpoint left out: model-00002-of-00002.safetensors is not there yet, "
+        "e.g. checkpoint-700",
+        "number": 1,
+        "subject": "checkpoints",
+    }
+    assert [block["verdict"] for block in attention][:4] == [
+        *("nonfinite", "dead", "bit-stalled", "outlier-dominated"),
+    ]
+    (many,) = [block for block in attention if len(block["cases"]) == 101]
+    assert many["step_first"] == many["step_last"] == 300
+    assert many["num_since"] == 3
+    assert many["cases"][2]["layer"] == "model.layers.2.mlp.down_proj.weight"
+    assert many["cases"][2]["evidence"]["series"][0] == 43.9
+    assert [block["verdict"] for block in information] == ["frozen", "undecided"]
 
 
 def test_nothing_that_is_not_json_is_written() -> None:

@@ -11,11 +11,21 @@ from altgrad_inspect.reports.build import build_report
 from altgrad_inspect.reports.model import ALWAYS, Column, Kind, Report, Section
 from altgrad_inspect.reports.render_terminal import Page, render_terminal
 from altgrad_inspect.tables.results import Results
-from tests.reports.examples import alert_row, flips_row, make_results, make_table, ranks_row
+from tests.reports.examples import (
+    alert_row,
+    flips_row,
+    make_every_verdict,
+    make_healthy,
+    make_results,
+    make_table,
+    ranks_row,
+    verdict_row,
+)
 from tests.reports.hostile import HOSTILE
 
 Check = Callable[[str, str], None]
 SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
+HINT = "more: --tables prints tables"
 BOX = re.compile("[\u2500-\u257f]")
 
 
@@ -29,8 +39,82 @@ def test_the_report_looks_like_its_golden_file(
     assert all(cell_len(line) <= width for line in text.splitlines())
 
 
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("kind", ["healthy", "every_verdict", "hostile"])
+def test_a_first_screen_looks_like_its_golden_file(
+    assert_golden: Check, width: int, kind: str
+) -> None:
+    make = {
+        "healthy": make_healthy,
+        "every_verdict": make_every_verdict,
+        "hostile": make_hostile,
+    }[kind]
+    text = render_terminal(build_report(make(), hint=HINT), Page(width=width))
+    assert_golden(f"{kind}_{width}.txt", text)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+
+
+def test_a_healthy_run_is_one_screen() -> None:
+    text = render_terminal(build_report(make_healthy(), hint=HINT), Page(width=80))
+    assert len(text.splitlines()) <= 24
+
+
+def make_hostile() -> Results:
+    """Return a run all of whose names try to be obeyed, one a verdict, some in a group."""
+    names = [name for key, name in HOSTILE.items() if key != "very_long"]
+    verdicts = [
+        verdict_row(name, "dead" if index % 2 else "collapsing", evidence=f"{name} is bad.")
+        for index, name in enumerate(names)
+    ]
+    alerts = [alert_row(name, "warning", "rank-drop", message=f"{name} fell.") for name in names]
+    return replace(
+        make_results(
+            flips=make_table("flips", [flips_row(name, 0, 5) for name in names]),
+            alerts=make_table("alerts", alerts),
+            verdicts=make_table("verdicts", verdicts),
+        ),
+        run=HOSTILE["escape"],
+    )
+
+
+def test_the_same_advice_is_given_once() -> None:
+    rows = [verdict_row(name, "dead", step_onset=step) for name, step in (("a", 100), ("b", 200))]
+    tables = {"alerts": make_table("alerts", []), "verdicts": make_table("verdicts", rows)}
+    assert render_terminal(build_report(make_results("report", **tables))).count("look at:") == 1
+
+
+def test_undecided_layers_are_no_good_news_and_say_why() -> None:
+    why = "Only 2 checkpoints of model.a.weight could be measured, 4 are needed."
+    rows = [
+        verdict_row(f"model.{name}.weight", "undecided", "info", step_onset=None, evidence=why)
+        for name in "abcde"
+    ]
+    tables = {"alerts": make_table("alerts", []), "verdicts": make_table("verdicts", rows)}
+    text = render_terminal(build_report(make_results("report", **tables)))
+    assert "? too early to say: every layer is undecided" in text
+    assert "no layer needs attention" not in text
+    assert (
+        "? undecided  5 layers: model.a.weight, model.b.weight, model.c.weight, and 2 more. "
+        "For example: Only 2 checkpoints of this layer could be measured, 4 are needed." in text
+    )
+
+
+def test_sentences_are_broken_to_the_width_and_indented() -> None:
+    rows = [verdict_row("model.a.weight", "dead", evidence="Word " * 60)]
+    tables = {"alerts": make_table("alerts", []), "verdicts": make_table("verdicts", rows)}
+    report = build_report(make_results("report", **tables))
+    lines = [
+        line for line in render_terminal(report, Page(width=60)).splitlines() if "Word" in line
+    ]
+    assert len(lines) > 4
+    assert all(line.startswith("    Word") and len(line) <= 60 for line in lines)
+    wide = render_terminal(report, Page(width=300)).splitlines()
+    assert max(map(len, wide)) <= 120
+    assert any(len(line) > 300 for line in render_terminal(report).splitlines())
+
+
 def test_a_piped_report_looks_like_its_golden_file(results: Results, assert_golden: Check) -> None:
-    text = render_terminal(build_report(results))
+    text = render_terminal(build_report(results, shown=("flips", "ranks"), hint=HINT))
     assert_golden("report_piped.txt", text)
     assert "…" not in text
     assert not BOX.search(text)
@@ -95,15 +179,14 @@ def test_a_hostile_name_is_one_printable_line(name: str, width: int | None) -> N
 
 def test_piped_names_are_whole() -> None:
     name = HOSTILE["very_long"]
-    text = render_terminal(
-        build_report(make_results(flips=make_table("flips", [flips_row(name, 0, 5)])))
-    )
+    results = make_results("flips", flips=make_table("flips", [flips_row(name, 0, 5)]))
+    text = render_terminal(build_report(results))
     assert name in text
 
 
 def test_good_news_is_said_only_if_the_rules_ran() -> None:
     quiet = make_results(alerts=make_table("alerts", []))
-    assert "ok  no layer needs attention" in render_terminal(build_report(quiet))
+    assert "✔ no layer needs attention" in render_terminal(build_report(quiet))
     assert "attention" not in render_terminal(
         build_report(make_results("flips", flips=make_table("flips", [])))
     )
@@ -142,6 +225,6 @@ def test_a_column_that_is_not_shown_is_not_explained() -> None:
 
 def test_an_alert_about_the_run_names_no_layer() -> None:
     alerts = make_table("alerts", [alert_row("", "critical", "rank-break")])
-    assert "✖ critical  the whole run\n" in render_terminal(
+    assert "✖ rank-break  the whole run\n" in render_terminal(
         build_report(make_results(alerts=alerts))
     )
