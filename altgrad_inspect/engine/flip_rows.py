@@ -28,10 +28,13 @@ Meters = list[tuple[str, FlipMeter]]
 class FlipRows:
     """Turns a layer's sightings into flips rows, one a transition and quantizer."""
 
-    def __init__(self, layer: str, quantizers: Sequence[Quantizer]) -> None:
+    def __init__(
+        self, layer: str, quantizers: Sequence[Quantizer], *, compiled: bool = False
+    ) -> None:
         self.rows: list[FlipRecord] = []
         self._layer = layer
         self._quantizers = tuple(quantizers)
+        self._compiled = compiled
         self._skips = SkipList(layer)
         self._meters: Meters = []
 
@@ -69,7 +72,10 @@ class FlipRows:
             fmt = element_format(STORED_CODES[ref.dtype])
             quantizer = Quantizer(fmt=fmt, granularity=TENSOR, rule=ScaleRule.NONE)
             return [(f"stored:{fmt}", FlipMeter(quantizer, ref.shape, values_known=False))]
-        return [(str(quantizer), FlipMeter(quantizer, ref.shape)) for quantizer in self._quantizers]
+        return [
+            (str(quantizer), FlipMeter(quantizer, ref.shape, compiled=self._compiled))
+            for quantizer in self._quantizers
+        ]
 
     def _start(self, ref: LayerRef, weights: Tensor) -> None:
         self._meters = self._make_meters(ref)

@@ -33,6 +33,8 @@ class LayerTasks:
             ``update``, ``update_total``.
         sweep: Quantizers to sum the flips up for, one row each over the whole run.
         bits: Whether to find the layers whose stored bits never change.
+        compiled: Whether flips may use the compiled kernel; set by the engine for runs that
+            are large enough.
     """
 
     quantizers: tuple[Quantizer, ...] = ()
@@ -41,6 +43,7 @@ class LayerTasks:
     updates: tuple[str, ...] = ()
     sweep: tuple[Quantizer, ...] = ()
     bits: bool = False
+    compiled: bool = False
 
     @property
     def num_slots(self) -> int:
@@ -118,7 +121,9 @@ class _Rows:
         self._layer = layer
         self._identical = tasks.bits
         self._sweep = SweepRows(layer, tasks.sweep) if tasks.sweep else None
-        self._flips = FlipRows(layer, tasks.quantizers) if tasks.quantizers else None
+        self._flips = (
+            FlipRows(layer, tasks.quantizers, compiled=tasks.compiled) if tasks.quantizers else None
+        )
         self._ranks = RankRows(layer, spectra=tasks.spectra) if tasks.ranks else None
         self._updates = tuple(
             (subject, UpdateRows(layer, subject, spectra=tasks.spectra))

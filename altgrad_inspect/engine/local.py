@@ -8,6 +8,7 @@ and collapse under contention. torch releases the interpreter lock while it comp
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import torch
 
@@ -16,6 +17,7 @@ from altgrad_inspect.engine.events import LayerDone, Listener, Planned
 from altgrad_inspect.engine.layer import LayerRows, LayerTasks, join_rows, measure_layer
 from altgrad_inspect.engine.plan import LayerUnit, unit_seconds
 from altgrad_inspect.errors import ConfigError
+from altgrad_inspect.metrics.flip_kernel import worth_compiling
 
 
 def resolve_device(name: str) -> torch.device:
@@ -64,6 +66,9 @@ def run_units(
         for unit in units
     }
     total = sum(seconds.values()) or 1.0
+    num_weights = sum(ref.num_weights for unit in units for _, ref in unit.present)
+    num_quantizers = len(tasks.quantizers) + len(tasks.sweep)
+    tasks = replace(tasks, compiled=worth_compiling(num_weights * num_quantizers))
     on_event(
         Planned(
             num_checkpoints=num_checkpoints,

@@ -23,12 +23,15 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from altgrad_inspect.metrics.flip_kernel import FlipKernel, describe_grid
 from altgrad_inspect.metrics.flip_tally import FlipTally, Tile
 from altgrad_inspect.metrics.matrices import matrix_shapes
 from altgrad_inspect.quantize.grids import encode_ordinals, ordinal_dtype
 from altgrad_inspect.quantize.scales import Scales, View, fit_scales, tiles, view_for
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipCounts
+
+_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,13 +60,19 @@ class FlipMeter:
         shape: Shape of the layer.
         values_known: False for stored codes whose scales are not at hand: then codes can
             be compared, but every number in units of the weights is None.
+        compiled: Whether to use the compiled kernel where it applies; needs numba.
 
     Attributes:
         problem: For its owner: why the last call did not come to its end, else None.
     """
 
     def __init__(
-        self, quantizer: Quantizer, shape: tuple[int, ...], *, values_known: bool = True
+        self,
+        quantizer: Quantizer,
+        shape: tuple[int, ...],
+        *,
+        values_known: bool = True,
+        compiled: bool = False,
     ) -> None:
         plan = matrix_shapes(shape)
         if isinstance(plan, str):
@@ -74,6 +83,7 @@ class FlipMeter:
         self._quantizer = quantizer
         self._view: View = view_for(quantizer, num_matrices=num_matrices, rows=rows, cols=cols)
         self._values_known = values_known
+        self._grid = describe_grid(quantizer.fmt) if compiled else None
         self._last: _Encoded | None = None
 
     @torch.inference_mode()
@@ -115,7 +125,18 @@ class FlipMeter:
             values_known=self._values_known,
             unit=_square_safe_unit(earlier, later),
         )
+        kernel = self._open_kernel(later)
+        num_counted = 0
         for rows, cols in tiles(self._view, later.device):
+            if kernel is not None and kernel.add(
+                (earlier[rows, cols], later[rows, cols]),
+                (last.scales, scales),
+                (last.codes[rows, cols], before[rows, cols]),
+                (rows, cols),
+                has_before=last.before is not None,
+            ):
+                num_counted += later[rows, cols].numel()
+                continue
             tile = self._encode_tile(
                 (earlier[rows, cols], later[rows, cols]),
                 (last.scales.tile(rows, cols), scales.tile(rows, cols)),
@@ -126,6 +147,8 @@ class FlipMeter:
             tally.add(tile)
             before[rows, cols] = tile.earlier_own_code
             last.codes[rows, cols] = tile.later_own_code
+        if kernel is not None:
+            kernel.add_to(tally, num_counted)
         counts = tally.total(last.scales, scales, has_before=last.before is not None)
         self._last = _Encoded(
             scales=scales,
@@ -134,6 +157,11 @@ class FlipMeter:
             before=before,
         )
         return counts
+
+    def _open_kernel(self, weights: Tensor) -> FlipKernel | None:
+        if self._grid is None or weights.device.type != "cpu" or not self._values_known:
+            return None
+        return FlipKernel(self._grid) if weights.dtype in _KERNEL_DTYPES else None
 
     def _encode_tile(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from altgrad_inspect.quantize.spec import Quantizer, ScaleRule
@@ -90,14 +90,20 @@ class Scales:
     values: Float32[Tensor, "block_rows block_cols"]
     view: View
 
+    def row_blocks(self, rows: slice) -> Int64[Tensor, " rows"]:
+        """The row of `values` that covers each of ``rows`` of the 2-D view."""
+        index = torch.arange(rows.start, rows.stop, device=self.values.device)
+        if self.view.block_rows is None:
+            return torch.zeros_like(index)
+        blocks_per_matrix = self.values.shape[0] // self.view.num_matrices
+        matrix, row = index // self.view.rows, index % self.view.rows
+        return matrix * blocks_per_matrix + row // self.view.block_rows
+
     def tile(self, rows: slice, cols: slice) -> Float32[Tensor, "_ _"]:
         """The scales of a tile of the 2-D view; broadcasts against it."""
         if self.view.block_rows is None:
             return self.values
-        row_index = torch.arange(rows.start, rows.stop, device=self.values.device)
-        blocks_per_matrix = self.values.shape[0] // self.view.num_matrices
-        matrix, row = row_index // self.view.rows, row_index % self.view.rows
-        picked = self.values[matrix * blocks_per_matrix + row // self.view.block_rows]
+        picked = self.values[self.row_blocks(rows)]
         if self.values.shape[1] == 1:
             return picked
         col_index = torch.arange(cols.start, cols.stop, device=self.values.device)
@@ -151,7 +157,7 @@ def _block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tens
     num_rows = weights.shape[0]
     step = max(1, tile_weights(weights.device) // max(1, view.cols))
     parts = [
-        _amax_along_cols(_finite_magnitudes(weights[row : row + step]), view.block_cols)
+        _amax_along_cols(weights[row : row + step], view.block_cols)
         for row in range(0, num_rows, step)
     ]
     by_row = torch.cat(parts).reshape(view.num_matrices, view.rows, -1)
@@ -178,9 +184,13 @@ def _finite_magnitudes(weights: Float[Tensor, "*shape"]) -> Float32[Tensor, "*sh
 
 
 def _amax_along_cols(
-    magnitudes: Float32[Tensor, "rows cols"], block_cols: int
+    weights: Float[Tensor, "rows cols"], block_cols: int
 ) -> Float32[Tensor, "rows blocks"]:
-    num_rows, num_cols = magnitudes.shape
+    num_rows, num_cols = weights.shape
     missing = -num_cols % block_cols
-    padded = torch.nn.functional.pad(magnitudes, (0, missing))
-    return padded.reshape(num_rows, -1, block_cols).amax(dim=2)
+    padded = torch.nn.functional.pad(weights, (0, missing)) if missing else weights
+    low, high = torch.aminmax(padded.reshape(num_rows, -1, block_cols), dim=2)
+    largest = torch.maximum(-low, high).float()
+    if bool(torch.isfinite(largest).all()):  # NaN spreads through aminmax
+        return largest
+    return _finite_magnitudes(padded).reshape(num_rows, -1, block_cols).amax(dim=2)

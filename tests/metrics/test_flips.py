@@ -98,8 +98,8 @@ class Oracle:
         return float(np.minimum(1, change / (s * ulp)).sum())
 
 
-def follow(spec: str, *checkpoints: torch.Tensor) -> list[FlipCounts]:
-    meter = FlipMeter(parse_quantizer(spec), tuple(checkpoints[0].shape))
+def follow(spec: str, *checkpoints: torch.Tensor, compiled: bool = False) -> list[FlipCounts]:
+    meter = FlipMeter(parse_quantizer(spec), tuple(checkpoints[0].shape), compiled=compiled)
     meter.start(checkpoints[0])
     pairs = pairwise(checkpoints)
     return [meter.advance(earlier, later) for earlier, later in pairs]
