@@ -23,6 +23,8 @@ HEAD_STABLE = [43.9, 1.5, 1.2, *[1.1] * 10]
 HEAD_EFFECTIVE = [119, 94, 74, 60, 54, 47, 44.5, 43, 42, 41.3, 40.8, 40.3, 40.0]
 # The same with its learning rate times 40 from step 700 on.
 MLP_BROKEN = [*MLP_INPUT[:7], 2.9, 2.8, 2.9, 2.7, 2.6]
+# The attention inputs at the end of the warm-up of the learning rate.
+ATTENTION = [40, 36, 8, 6.8, 6.2, 5.9, 5.8, 5.7, 5.7, 5.6, 5.6]
 LOSS = [5.5, 4.0, 3.1, 2.6, 2.3, 2.1, 1.9, 1.8, 1.7, 1.6, 1.55, 1.52, 1.5]
 LOSS_BROKEN = [*LOSS[:7], 3.0, 2.9, 2.9, 2.8, 2.8]
 

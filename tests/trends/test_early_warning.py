@@ -44,6 +44,7 @@ def test_it_fires_where_its_definition_says(
         ([0.0, 0.0, 0.0, -0.1, -0.1, -0.1], Alarm(onset=3, detected=4)),
         ([0.0, 0.1, 0.3, 0.6], None),
         ([0.0] * 5 + [-0.005] * 40, None),
+        ([0.0] * 10 + [-0.02] * 12, None),  # with no delta it would come together
         ([], None),
     ],
 )

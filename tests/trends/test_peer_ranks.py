@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from altgrad_inspect.trends.peer_ranks import MIN_OTHERS, MIN_PEERS, Motion, PeerRanks, find_group
+from altgrad_inspect.trends.peer_ranks import MIN_OTHERS, MIN_PEERS, PeerRanks, find_group
 from altgrad_inspect.trends.track import Track, find_tracks
 from tests.trends.courses import EFFECTIVE, STABLE, Courses, evidence_of
 
@@ -86,7 +86,11 @@ def test_motion_is_that_of_all_others() -> None:
     assert motion is not None
     assert (motion.upper, motion.fall) == pytest.approx((math.log(2), 0.0))
     assert ranks.measure_motion(tracks["own"], (50, 200)) is None
+    rising = {key: [1.0, 2.0] for key in courses if key[0] != "own"}
+    ranks, tracks = ranks_of({("own", STABLE): [10.0, 1.0], **rising})
+    motion = ranks.measure_motion(tracks["own"], (100, 200))
+    assert motion is not None
+    assert (motion.upper, motion.fall) == pytest.approx((math.log(2), -math.log(2)))
     del courses["layer-0", STABLE]
     ranks, tracks = ranks_of(courses)
     assert ranks.measure_motion(tracks["own"], (100, 200)) is None
-    assert Motion(upper=1.0, fall=0.0) == Motion(upper=1.0, fall=0.0)
