@@ -37,7 +37,9 @@ def render_markdown(report: Report) -> str:
     if counts:
         lines += [f"**{counts}**", ""]
     lines += [f"- {fact.label}: {escape_markdown(fact.text)}" for fact in report.facts]
-    lines += [f"- {find_look(gap.look).symbol} {escape_markdown(gap.text)}" for gap in report.gaps]
+    for gap in report.gaps:
+        symbol = find_look(gap.look).symbol.strip("-")  # a dash would be a list in the list
+        lines.append(f"- {f'{symbol} '.lstrip()}{escape_markdown(gap.text)}")
     lines += [f"- note: {escape_markdown(note)}" for note in report.notes]
     if report.has_alerts:
         lines += ["", *_render_attention(report)]
@@ -92,7 +94,7 @@ def _render_block(attention: Attention) -> Iterator[str]:
     if len(attention.cases) == 1:
         yield f"  - {escape_markdown(render_message(first.evidence, first.layer))}"
         if first.also:
-            yield f"  - also: {escape_markdown(render_also(first.also))}"
+            yield f"  - also: {escape_markdown(render_also(first))}"
     else:
         yield f"  - for example: {escape_markdown(first.evidence.message)}"
     yield f"  - look at: {escape_markdown(attention.look_at)}"

@@ -66,7 +66,7 @@ def _render_block(attention: Attention, page: Page, width: int) -> Iterator[str]
         yield from page.flow([*_render_bars(first.evidence), *since], indent=_BODY, gap="  ")
         yield from page.wrap(render_message(first.evidence, first.layer), first=_BODY)
         if first.also:
-            yield from _render_labelled("also", render_also(first.also), page)
+            yield from _render_labelled("also", render_also(first), page)
     else:
         number = page.style(f"{len(attention.cases):,} layers", "title")
         yield f"{INDENT}{styled}  {number}  {render_since(attention)}"

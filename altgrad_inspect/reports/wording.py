@@ -7,7 +7,7 @@ from typing import Final
 
 from altgrad_inspect.display import display_name
 from altgrad_inspect.reports.cells import TIMES, render_ends
-from altgrad_inspect.reports.model import Attention, Evidence, Kind
+from altgrad_inspect.reports.model import Attention, Case, Evidence, Kind
 
 NUM_EXAMPLES: Final = 3
 """Layers of a block that are shown one by one."""
@@ -94,12 +94,23 @@ def render_layers(attention: Attention) -> str:
     return ", ".join([*texts, f"and {rest:,} more"] if rest else texts)
 
 
-def render_also(also: tuple[Evidence, ...]) -> str:
-    """Name the other alerts of a layer: ``rank-drop of effective rank since step 1000``."""
-    return ", ".join(
-        f"{display_name(one.rule)} of {render_course(one)} since step {one.step_onset}"
-        for one in also
+def render_also(case: Case) -> str:
+    """Name the other alerts of a layer, each metric once.
+
+    ``rank-slide since step 625; effective rank 32.5 → 26.2: rank-early since step 875``
+    """
+    told = (case.evidence.metric, case.evidence.matrix)
+    rules: dict[tuple[str, int], list[Evidence]] = {}
+    for one in sorted(case.also, key=lambda one: (one.metric, one.matrix) != told):
+        rules.setdefault((one.metric, one.matrix), []).append(one)
+    return "; ".join(
+        ("" if metric == told else f"{render_course(found[0])}: ") + _render_rules(found)
+        for metric, found in rules.items()
     )
+
+
+def _render_rules(alerts: Iterable[Evidence]) -> str:
+    return ", ".join(f"{display_name(one.rule)} since step {one.step_onset}" for one in alerts)
 
 
 def summarize_names(names: Iterable[str]) -> list[tuple[str, int]]:

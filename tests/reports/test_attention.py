@@ -221,6 +221,7 @@ def test_up_to_three_layers_are_named_and_more_are_summed_up() -> None:
         ("lm_head.weight", "my.lm_head.weight fell.", "My.lm_head.weight fell."),
         ("lm_head.weight", "Of lm_head.weights.", "Of lm_head.weights."),
         ("weight", "Its weight grew.", "Its weight grew."),
+        ("embeddings", "its embeddings grew.", "its embeddings grew."),
         ("h.0.w", "h.0.w fell.", "h.0.w fell."),
         ("a.b.c\n.weight", "a.b.c\n.weight fell.", "This layer fell."),
     ],
@@ -247,8 +248,33 @@ def test_the_course_of_a_metric_has_its_ends(
         severity="info", rule="r", message="", step_onset=1, metric=metric, series=series
     )
     assert render_course(evidence) == text
-    also = render_also((evidence, evidence))
-    assert also == f"r of {text} since step 1, r of {text} since step 1"
+
+
+def test_other_alerts_are_named_with_each_metric_once() -> None:
+    def alert(rule: str, metric: str, step: int) -> Evidence:
+        return Evidence(
+            severity="info",
+            rule=rule,
+            message="",
+            step_onset=step,
+            metric=metric,
+            series=(32.5, 26.2),
+        )
+
+    case = Case(
+        layer="a",
+        evidence=alert("rank-drop", "stable_rank", 875),
+        also=(
+            alert("rank-early", "effective_rank", 875),
+            alert("rank-slide", "stable_rank", 625),
+            alert("rank-break", "stable_rank", 900),
+            alert("rank-slide", "effective_rank", 1500),
+        ),
+    )
+    assert render_also(case) == (
+        "rank-slide since step 625, rank-break since step 900; effective rank 32.5 \u2192 26.2: "
+        "rank-early since step 875, rank-slide since step 1500"
+    )
 
 
 def test_a_matrix_of_a_stack_is_named() -> None:

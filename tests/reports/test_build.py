@@ -111,7 +111,9 @@ def test_verdicts_are_listed_worst_first() -> None:
         *("nonfinite", "dead", "bit-stalled", "outlier-dominated", "collapsing"),
     ]
     assert section.rows[4][0] == "model.layers.0.mlp.down_proj.weight"
-    assert [row[1] for row in section.rows[-2:]] == ["healthy", "undecided"]
+    assert [row[1:3] for row in section.rows[-3:]] == [
+        *(("frozen", "info"), ("healthy", None), ("undecided", None)),
+    ]
 
 
 def test_flips_are_medians_over_the_transitions_in_natural_order(results: Results) -> None:

@@ -11,6 +11,8 @@ from altgrad_inspect.reports.sections.rows import natural_key, read_rows
 _READ: Final = ("layer", "verdict", "severity", "step_onset")
 _ORDER: Final = tuple(str(verdict) for verdict in Verdict)
 
+_NO_FAULT: Final = frozenset({Verdict.HEALTHY, Verdict.UNDECIDED})
+
 _COLUMNS: Final = (
     Column(title="layer", kind=Kind.TEXT, weight=ALWAYS),
     Column(title="verdict", kind=Kind.WORD, weight=ALWAYS),
@@ -29,6 +31,9 @@ def build_verdicts_section(table: pa.Table) -> Section:
             natural_key(row["layer"]),
         )
     )
+    for row in rows:
+        if row["verdict"] in _NO_FAULT:
+            row["severity"] = None
     return Section(
         title="Verdicts",
         columns=_COLUMNS,
