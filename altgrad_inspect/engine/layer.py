@@ -120,7 +120,9 @@ class _Rows:
     def __init__(self, layer: str, tasks: LayerTasks) -> None:
         self._layer = layer
         self._identical = tasks.bits
-        self._sweep = SweepRows(layer, tasks.sweep) if tasks.sweep else None
+        self._sweep = (
+            SweepRows(layer, tasks.sweep, compiled=tasks.compiled) if tasks.sweep else None
+        )
         self._flips = (
             FlipRows(layer, tasks.quantizers, compiled=tasks.compiled) if tasks.quantizers else None
         )

@@ -43,9 +43,12 @@ class _Format:
 class SweepRows:
     """Sums up the transitions of a layer, one row a quantizer."""
 
-    def __init__(self, layer: str, quantizers: Sequence[Quantizer]) -> None:
+    def __init__(
+        self, layer: str, quantizers: Sequence[Quantizer], *, compiled: bool = False
+    ) -> None:
         self._layer = layer
         self._formats = [_Format(quantizer) for quantizer in quantizers]
+        self._compiled = compiled
         self._skips = SkipList(layer)
         self._gap: tuple[Status, str] | None = None
         self._has_weights = False
@@ -73,7 +76,7 @@ class SweepRows:
                     one.problem = gap[1]
         elif previous.weights is not None and current.weights is not None:
             for one in self._formats:
-                _count(one, previous.weights, current.weights)
+                _count(one, previous.weights, current.weights, compiled=self._compiled)
 
     def build(self) -> tuple[SweepLayerRow, ...]:
         """Return one row a quantizer; none for a layer that holds no weights."""
@@ -173,8 +176,8 @@ def _find_median(values: Iterable[float | None]) -> float | None:
     return median(defined) if defined else None
 
 
-def _count(one: _Format, earlier: Tensor, later: Tensor) -> None:
-    meter = FlipMeter(one.quantizer, tuple(later.shape))
+def _count(one: _Format, earlier: Tensor, later: Tensor, *, compiled: bool) -> None:
+    meter = FlipMeter(one.quantizer, tuple(later.shape), compiled=compiled)
     try:
         meter.start(earlier)
         one.counts.append(meter.advance(earlier, later))
