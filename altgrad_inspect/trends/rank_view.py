@@ -23,7 +23,7 @@ from altgrad_inspect.trends.transient import (
 )
 
 _SHARED_PART: Final = 0.5
-_ORDINARY: Final = 4.0
+_ORDINARY: Final = 6.5
 
 Losses = tuple[tuple[int, float], ...]
 
@@ -77,12 +77,16 @@ class RankView:
         self.settings = settings
         self._losses = losses
         self._breaks = {
-            _key(track): find_breaks(
-                track.steps,
-                track.logs,
-                least_fall=track.log_threshold,
-                least_deviations=settings.break_deviations,
-            )
+            _key(track): [
+                one
+                for one in find_breaks(
+                    track.steps,
+                    track.logs,
+                    least_fall=track.log_threshold,
+                    least_deviations=settings.break_deviations,
+                )
+                if one.index >= settings.warmup_checkpoints
+            ]
             for track in self.tracks
         }
         self.shared_breaks = self._find_shared_breaks()

@@ -208,6 +208,10 @@ def test_settings_move_the_thresholds() -> None:
     broken = {("a", STABLE): MLP_BROKEN}
     deaf = evidence_of(broken, settings=TrendSettings(break_deviations=99.0))
     assert "rank-break" not in {alert.rule for alert in alerts_of(deaf)}
+    patient = evidence_of(broken, settings=TrendSettings(warmup_checkpoints=8))
+    assert "rank-break" not in {alert.rule for alert in alerts_of(patient)}
+    ready = evidence_of(broken, settings=TrendSettings(warmup_checkpoints=7))
+    assert "rank-break" in {alert.rule for alert in alerts_of(ready)}
     sliding = {("a", STABLE): GROWING_TOP[:9]}
     strict = evidence_of(sliding, settings=TrendSettings(slide_significance=1e-9))
     assert "rank-slide" not in {alert.rule for alert in alerts_of(strict)}

@@ -9,6 +9,10 @@ Its layer is the name that they share, with ``*`` for the number of the block, a
 ``model.layers.*.mlp.up_proj.weight``. It is info while the loss goes on improving: the first
 loss logged from the break on and the last one are both no higher than the last before it.
 Otherwise, and without a loss history, it is critical.
+
+A layer without peers may break by itself while a learning rate warms up. With five or more
+checkpoints saved meanwhile that is taken for a fault; a longer ``warmup_checkpoints`` keeps
+this rule quiet for as many values.
 """
 
 import math
