@@ -66,9 +66,10 @@ def _find_series(
 ) -> list[Series]:
     series = []
     if ranks is not None:
+        layers: list[str] = ranks.column("layer").to_pylist()  # type: ignore[assignment]
         critical = frozenset(
             layer
-            for layer in set(ranks.column("layer").to_pylist())
+            for layer in set(layers)
             if any(matches(pattern, layer) for pattern in settings.critical_layers)
         )
         series += find_rank_series(ranks, settings, critical)
@@ -80,6 +81,6 @@ def _find_series(
 def _find_losses(checkpoints: pa.Table | None) -> tuple[tuple[int, float], ...]:
     if checkpoints is None:
         return ()
-    steps, losses = (checkpoints.column(name).to_pylist() for name in ("step", "loss"))
-    known = [pair for pair in zip(steps, losses, strict=True) if pair[1] is not None]
+    rows = checkpoints.select(["step", "loss"]).to_pylist()
+    known = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"] is not None]
     return tuple(sorted(known))
