@@ -144,10 +144,10 @@ class TrendSettings:
     trained_layers: tuple[str, ...] = ()
     flips_fading_level: float = 0.1
     loss_flat_fraction: float = 0.01
-    stall_flip_fraction: float = 1e-4
+    stall_flip_fraction: float = 1e-3
     stall_peer_share: float = 0.05
     stall_update_fraction: float = 0.01
-    oscillation_excess: float = 3.0
+    oscillation_excess: float = 2.0
     oscillation_reverted: float = 0.5
     saturation_fraction: float = 0.01
     scale_jump_ratio: float = 4.0

@@ -17,8 +17,8 @@ is one layer's own, or abrupt, or begins in mid-run, or keeps its pace. In this 
    to rest again within what healthy layers wander (``rank_wander_fraction``);
 5. and of what is a fault by 4, info is what the peers did as well, either early in the run or
    while the loss went on improving;
-6. and whatever it is by 1, 3 and 4, it is ordinary where the whole run moves as far: below four
-   times the upper quartile of how far all other matrices went meanwhile, up or down. So it is
+6. and whatever it is by 1, 3 and 4, it is ordinary where the whole run moves nearly as far: below
+   6.5 times the upper quartile of how far all other matrices went meanwhile, up or down. So it is
    while the learning rate warms up between closely saved checkpoints. The loss has to
    improve meanwhile; where none is known, the others must not go down as well.
 

@@ -131,7 +131,7 @@ class Movement:
         return torch.randn(shape, generator=self._random)
 
     def _gradient(self) -> Tensor:
-        left, right = (0.98 * side + 0.2 * self._draw(*side.shape) for side in self._sides)
+        left, right = (0.95 * side + 0.31 * self._draw(*side.shape) for side in self._sides)
         self._sides = (left, right)
         share = self.course.pace.signal_share
         signal: Tensor = left @ right.T / 2**0.5

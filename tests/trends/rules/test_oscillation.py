@@ -37,7 +37,7 @@ def test_one_alert_tells_both_signs() -> None:
         step_onset=300,
         step_detected=400,
         value=12.5,
-        baseline=3.0,
+        baseline=2.0,
         drop_fraction=None,
         message=(
             f"{LAYER} ({QUANTIZER}) hops over the boundaries of its codes and back since step"
@@ -59,7 +59,7 @@ def test_an_excess_alone_is_no_oscillation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("excess", "share", "count"), [(3.0, 0.9, 0), (3.1, 0.9, 1), (9.0, 0.5, 0), (9.0, 0.501, 1)]
+    ("excess", "share", "count"), [(2.0, 0.9, 0), (2.1, 0.9, 1), (9.0, 0.5, 0), (9.0, 0.501, 1)]
 )
 def test_the_thresholds_are_not_included(excess: float, share: float, count: int) -> None:
     assert len(oscillations_of([excess] * 4, [None] + [share] * 3)) == count
