@@ -1,8 +1,9 @@
 """The loops of `altgrad_inspect.metrics.flip_kernel`, compiled on first use.
 
 Written for the compiler's vectorizer: short loops over strips, no branches inside, all
-arithmetic on 32-bit integers and floats, one kind of work a loop. Importing this module
-imports numba.
+arithmetic on 32-bit integers and floats, one kind of work a loop. numba widens the result of
+every integer operation to 64 bits, which halves the numbers in a vector; hence a cast around
+each. Importing this module imports numba.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -25,9 +26,10 @@ def _compiled(**options):  # noqa: ANN003
 
 @_compiled()
 def _all_finite(bits, n):
-    count = 0
+    count = np.int32(0)
     for i in range(n):
-        count += (bits[i] & _EXPONENT_MASK) == _EXPONENT_MASK
+        is_special = np.int32(bits[i] & _EXPONENT_MASK) == _EXPONENT_MASK
+        count = np.int32(count + np.int32(is_special))
     return count == 0
 
 
@@ -50,13 +52,13 @@ def _encode(scaled, shifted, grid, codes, n):
     bits, shifted_bits = scaled.view(np.int32), shifted.view(np.int32)
     half = np.int32((1 << (grid.shift - 1)) - 1)
     for i in range(n):
-        magnitude = min(bits[i] & _SIGN_MASK, grid.max_bits)
-        rebiased = magnitude - grid.offset
-        odd = (rebiased >> grid.shift) & np.int32(1)
-        normal = (rebiased + odd + half) >> grid.shift
-        subnormal = shifted_bits[i] - grid.magic_bits
+        magnitude = np.int32(min(np.int32(bits[i] & _SIGN_MASK), grid.max_bits))
+        rebiased = np.int32(magnitude - grid.offset)
+        odd = np.int32(np.int32(rebiased >> grid.shift) & np.int32(1))
+        normal = np.int32(np.int32(rebiased + odd + half) >> grid.shift)
+        subnormal = np.int32(shifted_bits[i] - grid.magic_bits)
         code = subnormal if magnitude < grid.normal_bits else normal
-        codes[i] = -code if bits[i] < 0 else code
+        codes[i] = np.int32(-code) if bits[i] < 0 else code
 
 
 @_compiled()
@@ -66,26 +68,27 @@ def _count_codes(code_from, code_to, own_to, before, has_before, counts, n):
     d1 = d2 = d4 = d8 = d16 = d32 = d64 = d128 = np.int32(0)
     for i in range(n):
         a, b = np.int32(code_from[i]), np.int32(code_to[i])
-        step = abs(b - a)
-        flipped += a != b
-        recoded += np.int32(own_to[i]) != a
-        up += b > a
-        sign += ((a ^ b) < 0) & (a != 0) & (b != 0)
-        to_zero += (b == 0) & (a != 0)
-        from_zero += (a == 0) & (b != 0)
-        distance += step
+        step = np.int32(abs(np.int32(b - a)))
+        flipped = np.int32(flipped + np.int32(a != b))
+        recoded = np.int32(recoded + np.int32(np.int32(own_to[i]) != a))
+        up = np.int32(up + np.int32(b > a))
+        sign = np.int32(sign + np.int32(((a ^ b) < 0) & (a != 0) & (b != 0)))
+        to_zero = np.int32(to_zero + np.int32((b == 0) & (a != 0)))
+        from_zero = np.int32(from_zero + np.int32((a == 0) & (b != 0)))
+        distance = np.int32(distance + np.int32(step))
         largest = max(largest, step)
-        d1 += step > 1
-        d2 += step > 2
-        d4 += step > 4
-        d8 += step > 8
-        d16 += step > 16
-        d32 += step > 32
-        d64 += step > 64
-        d128 += step > 128
+        d1 = np.int32(d1 + np.int32(step > 1))
+        d2 = np.int32(d2 + np.int32(step > 2))
+        d4 = np.int32(d4 + np.int32(step > 4))
+        d8 = np.int32(d8 + np.int32(step > 8))
+        d16 = np.int32(d16 + np.int32(step > 16))
+        d32 = np.int32(d32 + np.int32(step > 32))
+        d64 = np.int32(d64 + np.int32(step > 64))
+        d128 = np.int32(d128 + np.int32(step > 128))
     if has_before:
         for i in range(n):
-            reverted += (code_to[i] == before[i]) & (code_to[i] != code_from[i])
+            is_back = (code_to[i] == before[i]) & (code_to[i] != code_from[i])
+            reverted = np.int32(reverted + np.int32(is_back))
     counts[1] += flipped
     counts[2] += recoded
     counts[3] += up
@@ -110,9 +113,13 @@ def _count_values(earlier_bits, later_bits, own_scaled, own_to, grid, counts, n)
     scaled_bits = own_scaled.view(np.int32)
     updated = saturated = underflowed = np.int32(0)
     for i in range(n):
-        updated += earlier_bits[i] != later_bits[i]
-        saturated += (scaled_bits[i] & _SIGN_MASK) > grid.clip_bits
-        underflowed += ((later_bits[i] & _SIGN_MASK) != 0) & (own_to[i] == 0)
+        updated = np.int32(updated + np.int32(earlier_bits[i] != later_bits[i]))
+        saturated = np.int32(
+            saturated + np.int32(np.int32(scaled_bits[i] & _SIGN_MASK) > grid.clip_bits)
+        )
+        underflowed = np.int32(
+            underflowed + np.int32((np.int32(later_bits[i] & _SIGN_MASK) != 0) & (own_to[i] == 0))
+        )
     counts[0] += updated
     counts[8] += saturated
     counts[9] += underflowed
@@ -140,9 +147,9 @@ def _add_expected(earlier, later, scaled, cells, scale, grid, sums, n):
             cells[i] = np.float32(1)
     else:
         for i in range(n):
-            exponent = bits[i] & _EXPONENT_MASK
-            exponent = min(max(exponent, grid.ulp_low_bits), grid.ulp_high_bits)
-            cell_bits[i] = exponent - grid.ulp_shift
+            exponent = np.int32(bits[i] & _EXPONENT_MASK)
+            exponent = np.int32(min(max(exponent, grid.ulp_low_bits), grid.ulp_high_bits))
+            cell_bits[i] = np.int32(exponent - grid.ulp_shift)
     expected = 0.0
     for i in range(n):
         step = np.float32(abs(np.float64(later[i]) - np.float64(earlier[i])))

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from altgrad_inspect.records import Severity, Status, Verdict
 from altgrad_inspect.reports.attention import build_attention
@@ -15,6 +14,7 @@ from altgrad_inspect.reports.cells import render_bytes
 from altgrad_inspect.reports.comparisons import COMPARISONS, build_comparison
 from altgrad_inspect.reports.gaps import build_gaps
 from altgrad_inspect.reports.model import Count, Fact, Report
+from altgrad_inspect.tables.arrays import build_array
 from altgrad_inspect.tables.results import Results
 
 Tables = Mapping[str, pa.Table]
@@ -84,7 +84,9 @@ def _build_facts(results: Results) -> tuple[Fact, ...]:
 
 
 def _describe_run(table: pa.Table) -> list[Fact]:
-    checkpoints = table.filter(pc.field("status") == Status.OK.value)
+    # To compare with a Python value, pyarrow would import pandas: a quarter of a second.
+    is_ok = [status == Status.OK.value for status in table.column("status").to_pylist()]
+    checkpoints = table.filter(build_array(is_ok, pa.bool_()))
     steps = checkpoints.column("step").to_pylist()
     weights = _values(checkpoints, "num_weights")
     layers = _values(checkpoints, "num_layers")
