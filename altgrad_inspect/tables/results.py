@@ -40,6 +40,10 @@ class Results:
     notes: tuple[str, ...] = ()
     device: str = ""
 
+    def __repr__(self) -> str:
+        tables = ", ".join(f"{name}: {table.num_rows} rows" for name, table in self.tables.items())
+        return f"<Results {self.subject} of {self.run}; {tables}>"
+
     @property
     def flips(self) -> pa.Table | None:
         """Flips between consecutive checkpoints, if they were measured."""

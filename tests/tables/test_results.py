@@ -96,3 +96,8 @@ def test_a_main_table_that_is_missing_names_the_command_that_makes_it(tmp_path: 
     build_results(ranks=RANK_TABLE).write(tmp_path)
     with pytest.raises(OutputError, match=r"flips\.parquet: not there"):
         Results.read(tmp_path, "flips")
+
+
+def test_results_introduce_themselves_in_one_line() -> None:
+    results = Results(subject="ranks", run="run/", tables={"ranks": build_table(RANKS, [])})
+    assert repr(results) == "<Results ranks of run/; ranks: 0 rows>"
