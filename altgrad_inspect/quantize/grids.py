@@ -93,17 +93,16 @@ def _round_in_float32(
     """
     magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX))
     shift = _FLOAT32_MANTISSA_BITS - fmt.mantissa_bits
-    rebiased = magnitude.view(torch.int32) - ((_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS)
-    odd = (rebiased >> shift) & 1
-    codes = (rebiased + odd + ((1 << (shift - 1)) - 1)) >> shift
+    codes = magnitude.view(torch.int32) - ((_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS)
+    odd = (codes >> shift).bitwise_and_(1)
+    codes.add_(odd).add_((1 << (shift - 1)) - 1).bitwise_right_shift_(shift)
     magic = torch.tensor(
         2.0 ** (24 - fmt.bias - fmt.mantissa_bits), dtype=torch.float32, device=scaled.device
     )
-    subnormal = (magnitude + magic).view(torch.int32) - magic.view(torch.int32)
-    if fmt.exponent_bits == 0:
-        codes = subnormal
-    else:
-        codes = torch.where(magnitude < 2.0 ** (1 - fmt.bias), subnormal, codes)
+    if fmt.exponent_bits:  # then from the smallest normal value on the other code is larger
+        magnitude.clamp_(max=2.0 ** (1 - fmt.bias))
+    subnormal = magnitude.add_(magic).view(torch.int32).sub_(magic.view(torch.int32))
+    codes = torch.maximum(codes, subnormal) if fmt.exponent_bits else subnormal
     if fmt.max > _FLOAT32_MAX:  # then the clamp let infinities through
         codes = torch.where(torch.isinf(scaled), fmt.code_of_max, codes)
     return _signed(codes, scaled, fmt)
@@ -131,7 +130,8 @@ def _round_in_float64(
 def _signed(
     codes: Integer[Tensor, "*shape"], scaled: Float[Tensor, "*shape"], fmt: FloatFormat
 ) -> Integer[Tensor, "*shape"]:
-    return torch.where(scaled < 0, -codes, codes).to(ordinal_dtype(fmt))
+    sign = scaled.view(torch.int32) >> 31  # -1 or 0
+    return (codes ^ sign).sub_(sign).to(ordinal_dtype(fmt))
 
 
 def decode_ordinals(
