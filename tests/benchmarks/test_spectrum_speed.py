@@ -1,19 +1,18 @@
-"""How fast ranks are, against the singular values that torch would give.
+"""Ranks of one matrix, against the singular values that torch would give and against the floor.
 
-Run with ``pytest tests/benchmarks/test_spectrum_speed.py --benchmark-only -s``. The three ways are
-timed one after the other in each round, in CPU seconds of one thread, so that whatever
-else the machine does falls on all of them; a ratio above 1 means that we are faster.
+The floor is the arithmetic: rows * n^2 for the Gram matrix at the peak of dgemm measured
+beside it, 4/3 n^3 for tridiagonalization at 16 GFLOP/s. The largest shapes take minutes:
+BENCH_LARGE=1 asks for them.
 """
 
-import time
+import os
 from collections.abc import Callable
-from statistics import median
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from altgrad_inspect.metrics.spectrum import measure_spectrum
+from tests.benchmarks.timing import dgemm_flops_per_second, interleave, show, spectrum_floor
 
 SHAPES = (
     (384, 384),
@@ -26,36 +25,25 @@ SHAPES = (
     (2048, 2048),
     (30522, 384),
 )
+LARGE_SHAPES = ((4096, 4096), (4096, 11008), (32000, 4096))
+TIMED = (*SHAPES, *(LARGE_SHAPES if os.environ.get("BENCH_LARGE") else ()))
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_ranks_against_svdvals(benchmark: BenchmarkFixture, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", TIMED, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+def test_ranks_against_svdvals(shape: tuple[int, int]) -> None:
     torch.set_num_threads(1)
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     ways: dict[str, Callable[[], object]] = {
         "ours": lambda: measure_spectrum(matrix),
-        "svdvals float32": lambda: torch.linalg.svdvals(matrix),
-        "svdvals float64": lambda: torch.linalg.svdvals(matrix.double()),
+        "svdvals32": lambda: torch.linalg.svdvals(matrix),
+        "svdvals64": lambda: torch.linalg.svdvals(matrix.double()),
     }
-    rounds = max(3, min(15, round(5e9 / (max(shape) * min(shape) ** 2))))
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():
-        work()
-    for _ in range(rounds):
-        for name, work in ways.items():
-            seconds[name].append(cpu_seconds(work))
-    ours = median(seconds["ours"])
-    ratios = {name: median(times) / ours for name, times in seconds.items() if name != "ours"}
-    print(  # noqa: T201  # the point of a benchmark
-        f"\n{shape[0]:>6} x {shape[1]:<5} ours {ours * 1e3:8.1f} ms",
-        *(f"{name} {ratio:5.2f}x" for name, ratio in ratios.items()),
-        sep="   ",
+    seconds = interleave(ways)
+    ours = seconds.pop("ours")
+    show(
+        "spectrum",
+        f"{shape[0]} x {shape[1]}",
+        seconds=ours,
+        floor=spectrum_floor(shape, dgemm=dgemm_flops_per_second()),
+        **{f"times_slower_{name}": value / ours for name, value in seconds.items()},
     )
-    benchmark.extra_info.update(ratios)
-    benchmark(ways["ours"])

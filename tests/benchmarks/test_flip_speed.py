@@ -1,0 +1,75 @@
+"""Counting the flips of one transition, against copying the bytes and against log2 and pow.
+
+The floor is a copy that moves as many bytes as one pass must: both checkpoints and two code
+tensors in, the two code tensors out; 12 bytes a weight for float32.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import cycle
+
+import pytest
+import torch
+from torch import Tensor
+
+from altgrad_inspect.formats import FloatFormat, IntFormat
+from altgrad_inspect.metrics.flips import FlipMeter
+from altgrad_inspect.quantize.spec import parse_quantizer
+from tests.benchmarks.timing import interleave, show
+
+SIDE = 4096
+NUM_WEIGHTS = SIDE * SIDE
+
+
+def quantize_by_logarithm(weights: Tensor, fmt: FloatFormat) -> Tensor:
+    """What one writes first: the exponent by log2, the step by pow, whole tensors at a time."""
+    scaled = weights / (weights.abs().max() / fmt.max)
+    lowest = 1 - fmt.bias
+    magnitude = scaled.abs().clamp(max=fmt.max)
+    exponent = torch.floor(torch.log2(magnitude.clamp(min=2.0**lowest))).clamp(min=lowest)
+    step = torch.pow(2.0, exponent - fmt.mantissa_bits)
+    return torch.sign(scaled) * torch.round(magnitude / step) * step
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("spec", ["e4m3", "e5m2", "e2m1", "e3m4", "int8", "e4m3:block=1x128"])
+def test_one_transition(spec: str, dtype: torch.dtype) -> None:
+    if dtype is torch.bfloat16 and spec != "e4m3" and not os.environ.get("BENCH_LARGE"):
+        pytest.skip("BENCH_LARGE=1 asks for it")
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    base = 0.02 * torch.randn(SIDE, SIDE, generator=generator)
+    moved = base + 3e-5 * torch.randn(SIDE, SIDE, generator=generator)
+    pair = base.to(dtype), moved.to(dtype)
+    quantizer = parse_quantizer(spec)
+    bytes_moved = NUM_WEIGHTS * (2 * dtype.itemsize + 4)
+    source = torch.ones(bytes_moved // 2, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    ways: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
+    for name, compiled in (("kernel", True), ("torch", False)):
+        ways[name] = follow(FlipMeter(quantizer, (SIDE, SIDE), compiled=compiled), pair)
+    fmt = quantizer.fmt
+    if not isinstance(fmt, IntFormat) and ":" not in spec:
+        ways["log2"] = lambda: (
+            quantize_by_logarithm(pair[0].float(), fmt)
+            != quantize_by_logarithm(pair[1].float(), fmt)
+        ).sum()
+    seconds = interleave(ways, budget=4.0)
+    floor = seconds.pop("copy")
+    for name, value in seconds.items():
+        show(
+            "flips",
+            f"{spec} {str(dtype).removeprefix('torch.')} {name}",
+            seconds=value,
+            floor=floor,
+            Mweights_per_s=NUM_WEIGHTS / value / 1e6,
+            GB_per_s=bytes_moved / value / 1e9,
+            **({"times_slower_log2": seconds["log2"] / value} if "log2" in seconds else {}),
+        )
+
+
+def follow(meter: FlipMeter, pair: tuple[Tensor, Tensor]) -> Callable[[], object]:
+    """Each call counts one transition, there and back in turn."""
+    meter.start(pair[0])
+    transitions = cycle(((pair[0], pair[1]), (pair[1], pair[0])))
+    return lambda: meter.advance(*next(transitions))
