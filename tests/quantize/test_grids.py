@@ -92,7 +92,23 @@ def test_codes_are_those_of_the_ml_dtypes_cast(fmt: FloatFormat) -> None:
     np.testing.assert_array_equal(encode_ordinals(torch.from_numpy(scaled), fmt), expected)
 
 
-@pytest.mark.parametrize("name", ["e2m5", "e3m4", "e6m1", "e5m9", "e2m1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e0m7",
+        "e1m6",
+        "e2m5",
+        "e3m4",
+        "e6m1",
+        "e7m0",
+        "e5m9",
+        "e2m1",
+        "e2m3",
+        "e3m2",
+        "e8m6",
+        "e1m14",
+    ],
+)
 def test_values_are_those_of_gfloat(name: str) -> None:
     fmt = element_format(name)
     assert isinstance(fmt, FloatFormat)
