@@ -14,6 +14,8 @@ from altgrad_inspect.trends.track import Track, find_tracks
 from altgrad_inspect.trends.transient import (
     ABRUPT,
     IMPROVING,
+    LATE,
+    LEARNING,
     ORDINARY,
     OWN,
     SHARED,
@@ -24,6 +26,9 @@ from altgrad_inspect.trends.transient import (
 
 _SHARED_PART: Final = 0.5
 _ORDINARY: Final = 6.5
+_STEEP_SHARE: Final = 0.25
+_STEEP_FALL: Final = 0.1
+_NEWEST: Final = 4
 
 Losses = tuple[tuple[int, float], ...]
 
@@ -122,6 +127,21 @@ class RankView:
         after = [loss for at, loss in self._losses if at >= step]
         return bool(before and after) and max(after[0], after[-1]) <= before[-1]
 
+    def is_learning(self, step: int) -> bool:
+        """Return whether the run was in the steep part of its learning at ``step``.
+
+        Of the loss's way down to ``step``, in ln(loss), the last three checkpoints made more
+        than a quarter, and more than a tenth of the loss. False if it is not known.
+        """
+        losses = [math.log(loss) for at, loss in self._losses if at <= step and 0 < loss < math.inf]
+        return bool(losses) and _is_steep(losses[0], losses[-_NEWEST:][0], losses[-1])
+
+    def was_learning(self, step: int) -> bool:
+        """Return whether the run had more than a quarter of its learning so far yet to do."""
+        losses = [(at, math.log(loss)) for at, loss in self._losses if 0 < loss < math.inf]
+        before = [log for at, log in losses if at < step]
+        return bool(before) and _is_steep(before[0], before[-1], losses[-1][1])
+
     def is_own(self, track: Track, step: int) -> bool | None:
         """Return whether the fall of ``track`` by ``step`` is its own; None with too few peers."""
         fall = self.peers.find_own_fall(track, step)
@@ -140,7 +160,7 @@ class RankView:
         judgement = OWN if own else self._judge_course(track, fall)
         if judgement.is_fault and self.is_ordinary(track, (fall.onset, fall.step)):
             return ORDINARY
-        return judgement
+        return LEARNING if judgement.is_fault and self.is_learning(fall.step) else judgement
 
     def _judge_course(self, track: Track, fall: Fall) -> Judgement:
         if any(
@@ -158,7 +178,7 @@ class RankView:
                 return SHARED
             if self.is_loss_improving(fall.onset):
                 return IMPROVING
-        return judgement
+        return LEARNING if judgement is LATE and self.was_learning(fall.onset) else judgement
 
     def is_ordinary(self, track: Track, steps: tuple[int, int]) -> bool:
         """Return whether the whole run was in such motion that a fall says nothing.
@@ -198,16 +218,24 @@ class RankView:
         return course[index] - (log - track.logs[0]) < _SHARED_PART * fall
 
     def is_accused(self, track: Track, one: Break) -> bool:
-        """Return whether a lone break is a fault.
+        """Return whether a lone break is a fault."""
+        return self.find_excuse(track, one) is None
 
-        It is not if the layer only comes down like its peers did before it, if the whole run is
-        in motion, or if most of it broke as well while the loss goes on improving.
+    def find_excuse(self, track: Track, one: Break) -> str | None:
+        """Return why a lone break is no fault; None if it is one.
+
+        It is none if the layer only comes down like its peers did before it, if the whole run is
+        in motion, if the run is in the steep part of its learning, or if most of it broke as
+        well while the loss goes on improving.
         """
         step = track.steps[one.index]
         if self.is_shared(track, step, one.fall) or self.is_ordinary(track, (step, step)):
-            return False
-        run_wide = self.is_run_wide(track.series.metric, step)
-        return not (run_wide and self.is_loss_improving(step))
+            return "Others of the run did the same by then."
+        if self.is_learning(step):
+            return "The run was still learning fast, as it is when healthy ranks fall."
+        if self.is_run_wide(track.series.metric, step) and self.is_loss_improving(step):
+            return "Most of the run did the same, while the loss went on improving."
+        return None
 
     def _find_shared_breaks(self) -> list[SharedBreak]:
         found = []
@@ -233,6 +261,11 @@ class RankView:
                     )
                 )
         return found
+
+
+def _is_steep(first: float, middle: float, last: float) -> bool:
+    """Return whether the way from ``middle`` on was a large part of all of it, in ln(loss)."""
+    return middle - last > max(_STEEP_SHARE * (first - last), -math.log1p(-_STEEP_FALL))
 
 
 def _key(track: Track) -> tuple[str, int, str]:

@@ -16,18 +16,22 @@ is one layer's own, or abrupt, or begins in mid-run, or keeps its pace. In this 
    `STEADY_VALUES` values on, and before that nobody can tell. Late: a fault, unless it came
    to rest again within what healthy layers wander (``rank_wander_fraction``);
 5. and of what is a fault by 4, info is what the peers did as well, either early in the run or
-   while the loss went on improving;
+   while the loss went on improving, and what is late in steps and not in learning: the loss
+   had more than a quarter of its way down so far (in logarithms, a tenth at least) to go;
 6. and whatever it is by 1, 3 and 4, it is ordinary where the whole run moves nearly as far: below
    6.5 times the upper quartile of how far all other matrices went meanwhile, up or down. So it is
    while the learning rate warms up between closely saved checkpoints. The loss has to
-   improve meanwhile; where none is known, the others must not go down as well.
+   improve meanwhile; where none is known, the others must not go down as well;
+7. and nothing is a fault while the run is in the steep part of its learning: the last three
+   checkpoints brought the loss down by more than a tenth, and by more than a quarter of its way
+   down so far, in logarithms.
 
 Rates are per step and not per ln(step): a fault that keeps its pace does so in steps, and a
 healthy decline by a power law slows down in them.
 
 It cannot see a fault that starts within the first quarter of the run and slows down, shared by
 all peers or in a layer without any: by its ranks that is a healthy run. While the whole run
-moves it sees the largest falls only.
+moves it sees the largest falls only, and while the run learns fast, none.
 """
 
 from collections.abc import Sequence
@@ -80,6 +84,10 @@ IMPROVING: Final = Judgement(
 )
 ORDINARY: Final = Judgement(
     is_fault=False, reason="The whole run was in motion, and others went nearly as far."
+)
+LEARNING: Final = Judgement(
+    is_fault=False,
+    reason="It began while the run was still learning fast, as healthy falls do.",
 )
 TRANSIENT: Final = Judgement(
     is_fault=False, reason="It slows down, like the early transient of training."

@@ -74,7 +74,7 @@ def test_a_run_in_motion_excuses_a_fall_unless_the_loss_does_not_improve() -> No
         for block in range(10)
     }
     courses = {("lm_head.weight", STABLE): course, **others}
-    better, worse = [3 - 0.1 * at for at in range(16)], [2 + 0.1 * at for at in range(16)]
+    better, worse = [3 - 0.05 * at for at in range(16)], [2 + 0.1 * at for at in range(16)]
     assert accusations_of(evidence_of(courses)) == []
     assert accusations_of(evidence_of(courses, losses=better)) == []
     assert accusations_of(evidence_of(courses, losses=worse)) != []
@@ -147,7 +147,7 @@ def test_a_layer_without_peers_that_breaks_with_the_run_is_judged_like_the_run()
 
 def test_what_all_peers_do_late_is_left_to_the_loss() -> None:
     courses = peers_of([20.0] * 8 + [20 * 0.9**age for age in range(1, 9)])
-    better, worse = [3 - 0.1 * at for at in range(16)], [2 + 0.1 * at for at in range(16)]
+    better, worse = [3 - 0.05 * at for at in range(16)], [2 + 0.1 * at for at in range(16)]
     assert accusations_of(evidence_of(courses, losses=better)) == []
     assert len({alert.layer for alert in accusations_of(evidence_of(courses, losses=worse))}) == 6
     assert len({alert.layer for alert in accusations_of(evidence_of(courses))}) == 6

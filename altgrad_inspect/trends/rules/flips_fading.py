@@ -11,7 +11,7 @@ A schedule that decays does this to every layer, so the loss decides:
 - the loss has flattened (over its last third it changed by less than ``loss_flat_fraction``):
   the layer has *converged*, info;
 - the loss still moves while the layer's peers, their median, fade nearly as far (below twice
-  the level): the schedule, info;
+  the level, or below four times where the layer itself stands): the schedule, info;
 - the loss still moves and the peers go on flipping, or there are none: *stalling*, a warning.
 
 A baseline of fewer than ``MIN_EXPECTED_FLIPS`` flips a transition is not judged, since a
@@ -35,7 +35,10 @@ from altgrad_inspect.trends.stretch import Stretch, find_last_stretch
 RULE: Final = "flips-fading"
 
 _SHARED: Final = 2.0
-"""Peers below this many times the level fade too."""
+"""Peers below this many times the level fade too ..."""
+
+_NEAR: Final = 4.0
+"""... and those below this many times what is left of the layer's own rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,7 @@ def _find_fading(
     transition = rate.history.transitions[stretch.detected]
     point = rate.points[stretch.detected]
     lowest = min((rate.points[index] for index in stretch.faults), key=lambda one: one.ema or 0)
-    severity, why = _judge(stretch, peers, change, settings)
+    severity, why = _judge(rate, stretch, peers, change, settings)
     onset = _find_onset(rate, stretch, settings)
     text = (
         f"{name_codes(rate.history)} flips at {(lowest.ema or 0) / (lowest.baseline or 1):.1%} of"
@@ -160,7 +163,11 @@ def _find_onset(rate: _Rate, stretch: Stretch, settings: TrendSettings) -> int:
 
 
 def _judge(
-    stretch: Stretch, peers: PeerLevel | None, change: float | None, settings: TrendSettings
+    rate: _Rate,
+    stretch: Stretch,
+    peers: PeerLevel | None,
+    change: float | None,
+    settings: TrendSettings,
 ) -> tuple[Severity, str]:
     """Return the severity and the reason for it."""
     if stretch.recovered is not None:
@@ -173,6 +180,7 @@ def _judge(
     if peers is None:
         return Severity.WARNING, f"{moved}, so it stalls"
     others = f"its {peers.num_peers} peers flip at {peers.median:.0%} of theirs"
-    if peers.median < _SHARED * settings.flips_fading_level:
+    near = max(_SHARED * settings.flips_fading_level, _NEAR * (rate.level or 0.0))
+    if peers.median < near:
         return Severity.INFO, f"{others}, as under a schedule that decays, and {moved}"
     return Severity.WARNING, f"{others} and {moved}, so it stalls"

@@ -2,7 +2,8 @@
 
 What a break is, and what it cannot see: `altgrad_inspect.trends.breaks`. One alert a series
 at most, its first break, and critical; info if the layer only came down like its peers before
-it. A break lasts one checkpoint, so onset and detection are the same.
+it, or while the run was learning fast. A break lasts one checkpoint, so onset and detection are
+the same.
 
 If more than half of the layers of one name break at one step, that is one alert about the run.
 Its layer is the name that they share, with ``*`` for the number of the block, and its matrix 0:
@@ -42,13 +43,13 @@ def _find_lone_break(view: RankView, track: Track) -> Alert | None:
         return None
     accused = [one for one in breaks if view.is_accused(track, one)]
     first = (accused or breaks)[0]
+    excuse = view.find_excuse(track, first)
     series, step = track.series, track.steps[first.index]
-    why = "" if accused else " Others of the run did the same by then."
     value, forecast = math.exp(track.logs[first.index]), math.exp(first.forecast)
     return Alert(
         fingerprint=build_fingerprint(RULE, series.layer, series.matrix, series.metric),
         rule=RULE,
-        severity=Severity.CRITICAL if accused else Severity.INFO,
+        severity=Severity.INFO if excuse else Severity.CRITICAL,
         layer=series.layer,
         matrix=series.matrix,
         metric=series.metric,
@@ -60,7 +61,7 @@ def _find_lone_break(view: RankView, track: Track) -> Alert | None:
         message=(
             f"The {display_metric(series)} of {display_matrix(series)} broke at step {step}:"
             f" {value:.4g} where its course foretold {forecast:.4g}, {first.deviations:.1f} times"
-            f" its usual deviation.{why}"
+            f" its usual deviation.{f' {excuse}' if excuse else ''}"
         ),
     )
 
