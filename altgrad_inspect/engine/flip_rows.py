@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
+from altgrad_inspect.engine.steady_meter import SteadyMeter
 from altgrad_inspect.formats import element_format
-from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.spec import TENSOR, Quantizer, ScaleRule
 from altgrad_inspect.records import FlipCounts, FlipRecord, LayerRef, SkippedLayer, Status
@@ -21,7 +21,7 @@ STORED_CODES = {
 
 _CODES_WITHOUT_SCALE = "stored codes without their scale: codes compared, values unknown"
 
-Meters = list[tuple[str, FlipMeter]]
+Meters = list[tuple[str, SteadyMeter]]
 """One meter a quantizer, with the quantizer's name."""
 
 
@@ -71,9 +71,9 @@ class FlipRows:
         if ref.dtype in STORED_CODES:
             fmt = element_format(STORED_CODES[ref.dtype])
             quantizer = Quantizer(fmt=fmt, granularity=TENSOR, rule=ScaleRule.NONE)
-            return [(f"stored:{fmt}", FlipMeter(quantizer, ref.shape, values_known=False))]
+            return [(f"stored:{fmt}", SteadyMeter(quantizer, ref.shape, values_known=False))]
         return [
-            (str(quantizer), FlipMeter(quantizer, ref.shape, compiled=self._compiled))
+            (str(quantizer), SteadyMeter(quantizer, ref.shape, compiled=self._compiled))
             for quantizer in self._quantizers
         ]
 
@@ -100,7 +100,14 @@ class FlipRows:
             else:
                 reason = _undefined(counts, name)
                 status = Status.UNDEFINED if reason else Status.OK
-                self._add(previous, current, name, counts=counts, status=status, reason=reason)
+                self._add(
+                    previous,
+                    current,
+                    name,
+                    counts=counts,
+                    status=status,
+                    reason=reason or meter.note,
+                )
 
     def _add(
         self,

@@ -1,0 +1,69 @@
+"""A flip meter that goes on where the GPU's memory ends."""
+
+import torch
+from torch import Tensor
+
+from altgrad_inspect.metrics.flips import FlipMeter
+from altgrad_inspect.quantize.spec import Quantizer
+from altgrad_inspect.records import FlipCounts
+
+ON_CPU = "computed on the CPU: out of GPU memory"
+"""Reason of a row that is all right, but was not computed where it was asked for."""
+
+
+class SteadyMeter:
+    """Counts as `FlipMeter` does; what a GPU has no room for is counted on the CPU.
+
+    Once there was no room for the layer, its later checkpoints are counted on the CPU as
+    well: its codes are there. The counts are the same on both.
+
+    Args:
+        quantizer: As for `FlipMeter`.
+        shape: As for `FlipMeter`.
+        values_known: As for `FlipMeter`.
+        compiled: As for `FlipMeter`.
+
+    Attributes:
+        note: `ON_CPU` if that is where it counts, else None.
+        problem: For its owner: why the last call did not come to its end, else None.
+    """
+
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        shape: tuple[int, ...],
+        *,
+        values_known: bool = True,
+        compiled: bool = False,
+    ) -> None:
+        self.note: str | None = None
+        self.problem: str | None = None
+        self._meter = FlipMeter(quantizer, shape, values_known=values_known, compiled=compiled)
+
+    def start(self, weights: Tensor) -> None:
+        """As `FlipMeter.start`."""
+        try:
+            self._meter.start(self._place(weights))
+        except torch.OutOfMemoryError:
+            if self.note:  # it is on the CPU already
+                raise
+            self.note = ON_CPU
+            self._meter.start(self._place(weights))
+
+    def advance(self, earlier: Tensor, later: Tensor) -> FlipCounts:
+        """As `FlipMeter.advance`.
+
+        A transition during which memory runs out is counted again from its beginning, as
+        the first of the layer: which weights it turned back is then not known.
+        """
+        try:
+            return self._meter.advance(self._place(earlier), self._place(later))
+        except torch.OutOfMemoryError:
+            if self.note:  # it is on the CPU already
+                raise
+            self.note = ON_CPU
+            self._meter.start(self._place(earlier))
+            return self._meter.advance(self._place(earlier), self._place(later))
+
+    def _place(self, weights: Tensor) -> Tensor:
+        return weights.cpu() if self.note else weights
