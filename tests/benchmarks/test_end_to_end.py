@@ -1,16 +1,14 @@
-"""`report` on ten checkpoints of MiniLM size against the straightforward script.
+"""`report` on ten checkpoints of MiniLM size: against scripts one would write, and its floor.
 
-Both run as whole processes, in turn, on the same files and with the same number of
-threads; what is compared is the median of wall and CPU seconds. The straightforward
-script is what one writes in an afternoon: ``load_file``, log2/pow quantization of whole
-tensors, ``(a != b).sum()``, and one float32 ``svdvals`` a layer and checkpoint.
+All run as whole processes, in turn, on the same files and with the same number of threads.
+The straightforward script is what one writes in an afternoon: ``load_file``, log2/pow
+quantization of whole tensors, and one float32 ``svdvals`` a layer and checkpoint. The
+careless one asks for the singular values once per rank and quantizes with one mask per
+binade. WeightWatcher, a library of power-law fits, analyzes one checkpoint, scaled by ten.
 """
 
-import os
-import resource
-import subprocess
+import json
 import sys
-import time
 from pathlib import Path
 from statistics import median
 
@@ -18,37 +16,100 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.benchmarks.timing import (
+    TRIDIAGONAL_FLOPS_PER_SECOND,
+    Usage,
+    copy_bytes_per_second,
+    dgemm_flops_per_second,
+    run_process,
+    show,
+    spectrum_floor,
+)
+
 NUM_CHECKPOINTS = 10
 NUM_ROUNDS = 3
+WHERE_TIME_GOES = [sys.executable, str(Path(__file__).parent / "where_time_goes.py")]
 
-STRAIGHTFORWARD = """
+LOOP = """
 import sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-def quantize(w, scale, e=4, m=3, bias=7, top=448.0):
-    x = w / scale
-    magnitude = x.abs().clamp(max=top)
-    exponent = torch.floor(torch.log2(magnitude.clamp(min=2.0 ** (1 - bias)))).clamp(min=1 - bias)
-    step = torch.pow(2.0, exponent - m)
-    return torch.sign(x) * torch.round(magnitude / step) * step
+{functions}
 
-previous = {}
-for path in sorted(Path(sys.argv[1]).glob("*.safetensors")):
+previous = {{}}
+for path in sorted(Path(sys.argv[1]).glob("*.safetensors"))[:{limit}]:
     for name, w in load_file(path).items():
         if w.dim() != 2:
             continue
         scale = w.abs().max() / 448.0
         if name in previous:
             before, before_scale = previous[name]
-            same = quantize(w, before_scale) != quantize(before, before_scale)
-            flips = int(same.sum())
+            flips = int((quantize(w, before_scale) != quantize(before, before_scale)).sum())
         previous[name] = (w, scale)
-        s = torch.linalg.svdvals(w)
-        stable = float((s**2).sum() / s[0] ** 2)
-        p = s / s.sum()
-        effective = float(torch.exp(-(p * torch.log(p.clamp(min=1e-12))).sum()))
+        ranks(w)
+"""
+
+STRAIGHTFORWARD = """
+def quantize(w, scale, m=3, bias=7, top=448.0):
+    x = w / scale
+    magnitude = x.abs().clamp(max=top)
+    exponent = torch.floor(torch.log2(magnitude.clamp(min=2.0 ** (1 - bias)))).clamp(min=1 - bias)
+    step = torch.pow(2.0, exponent - m)
+    return torch.sign(x) * torch.round(magnitude / step) * step
+
+def ranks(w):
+    s = torch.linalg.svdvals(w)
+    p = s / s.sum()
+    return (s**2).sum() / s[0] ** 2, torch.exp(-(p * torch.log(p.clamp(min=1e-12))).sum())
+"""
+
+CARELESS = """
+def quantize(w, scale, m=3, bias=7, top=448.0):
+    x = w / scale
+    out = torch.zeros_like(x)
+    size = x.abs()
+    small = (size < 2.0 ** (1 - bias)) & (size > 0)
+    normal = (size >= 2.0 ** (1 - bias)) & (size <= top)
+    large = size > top
+    out[small] = torch.sign(x[small]) * torch.round(size[small] * 2.0 ** (bias + m - 1)) / 2.0 ** (bias + m - 1)
+    exponent = torch.floor(torch.log2(size[normal]))
+    fraction = size[normal] / torch.pow(2.0, exponent)
+    fraction = torch.round(fraction * 2**m) / 2**m
+    out[normal] = torch.sign(x[normal]) * fraction * torch.pow(2.0, exponent)
+    out[large] = torch.sign(x[large]) * top
+    return out
+
+def stable(w):
+    s = torch.linalg.svdvals(w.float())
+    return float((s**2).sum() / (s[0] ** 2).clamp(min=1e-10))
+
+def effective(w):
+    s = torch.linalg.svdvals(w.float())
+    p = s / s.sum().clamp(min=1e-10)
+    p = p[p > 1e-10]
+    return float(torch.exp(-(p * torch.log(p)).sum()))
+
+def ranks(w):
+    return stable(w), effective(w)
+"""  # noqa: E501
+
+WEIGHTWATCHER = """
+import sys, warnings, logging
+warnings.simplefilter("ignore")
+import torch
+from pathlib import Path
+from safetensors.torch import load_file
+import weightwatcher
+logging.getLogger("weightwatcher").setLevel(logging.ERROR)
+model = torch.nn.Sequential()
+for i, w in enumerate(load_file(sorted(Path(sys.argv[1]).glob("*.safetensors"))[0]).values()):
+    if w.dim() == 2:
+        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+        layer.weight = torch.nn.Parameter(w)
+        model.add_module(f"layer{i}", layer)
+weightwatcher.WeightWatcher(model=model).analyze(min_evals=10, plot=False)
 """
 
 
@@ -66,31 +127,78 @@ def run(minilm_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def measure(arguments: list[str], threads: int) -> tuple[float, float]:
-    """Wall and CPU seconds of one process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run(arguments, check=True, capture_output=True, env=environment)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return wall, cpu
+def ask_report(run: Path, out: Path, *, jobs: int) -> list[str]:
+    return ["report", str(run), "--layers", "weight", "--jobs", str(jobs), "--out", str(out), "-q"]
+
+
+def write_script(functions: str, *, limit: int = NUM_CHECKPOINTS) -> str:
+    return LOOP.format(functions=functions, limit=limit)
+
+
+def print_medians(taken: dict[str, list[Usage]], threads: int) -> None:
+    walls = {name: median(usage.wall for usage in usages) for name, usages in taken.items()}
+    cpus = {name: median(usage.cpu for usage in usages) for name, usages in taken.items()}
+    for name, cpu in cpus.items():
+        show(
+            "end to end",
+            f"{name}, {threads} threads",
+            seconds=cpu,
+            floor=None,
+            wall=walls[name],
+            times_ours_CPU=cpu / cpus["report"],
+            times_ours_wall=walls[name] / walls["report"],
+            peak_MB=median(usage.peak_mb for usage in taken[name]),
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_report_against_the_straightforward_script(run: Path, tmp_path: Path, threads: int) -> None:
-    ours = [sys.executable, "-m", "altgrad_inspect", "report", str(run), "--layers", "weight"]
-    ours += ["--jobs", str(threads), "--out", str(tmp_path / "out"), "-q"]
-    theirs = [sys.executable, "-c", STRAIGHTFORWARD, str(run)]
-    times: dict[str, list[tuple[float, float]]] = {"ours": [], "theirs": []}
+    ours = [sys.executable, "-m", "altgrad_inspect", *ask_report(run, tmp_path, jobs=threads)]
+    theirs = [sys.executable, "-c", write_script(STRAIGHTFORWARD), str(run)]
+    taken: dict[str, list[Usage]] = {"report": [], "straightforward": []}
     for _ in range(NUM_ROUNDS):
-        times["ours"].append(measure(ours, threads))
-        times["theirs"].append(measure(theirs, threads))
-    walls = {name: median(wall for wall, _ in pairs) for name, pairs in times.items()}
-    cpus = {name: median(cpu for _, cpu in pairs) for name, pairs in times.items()}
-    print(
-        f"\n{threads} threads: report {walls['ours']:.1f} s wall, {cpus['ours']:.1f} s CPU; "
-        f"straightforward {walls['theirs']:.1f} s wall, {cpus['theirs']:.1f} s CPU; "
-        f"ratio {walls['theirs'] / walls['ours']:.1f}x wall, {cpus['theirs'] / cpus['ours']:.1f}x CPU"
-    )
+        taken["report"].append(run_process(ours, threads=threads)[0])
+        taken["straightforward"].append(run_process(theirs, threads=threads)[0])
+    print_medians(taken, threads)
+
+
+def test_report_against_slower_ways(run: Path, tmp_path: Path) -> None:
+    """One round each: the careless script on three checkpoints, the library on one."""
+    ours = [sys.executable, "-m", "altgrad_inspect", *ask_report(run, tmp_path, jobs=1)]
+    taken = {"report": [run_process(ours)[0]]}
+    scale = NUM_CHECKPOINTS / 3
+    usage, _ = run_process([sys.executable, "-c", write_script(CARELESS, limit=3), str(run)])
+    taken["careless, 3 checkpoints scaled"] = [scaled(usage, scale)]
+    usage, _ = run_process([sys.executable, "-c", WEIGHTWATCHER, str(run)])
+    taken["WeightWatcher, 1 checkpoint scaled"] = [scaled(usage, NUM_CHECKPOINTS)]
+    print_medians(taken, 1)
+
+
+def scaled(usage: Usage, factor: float) -> Usage:
+    return Usage(wall=usage.wall * factor, cpu=usage.cpu * factor, peak_mb=usage.peak_mb)
+
+
+def test_report_against_its_floor(run: Path, tmp_path: Path, minilm_path: Path) -> None:
+    """Arithmetic at its peaks and every byte moved once, against all but the start."""
+    shapes = [tuple(w.shape) for w in load_file(minilm_path).values() if w.dim() == 2]
+    num_bytes = NUM_CHECKPOINTS * sum(4 * rows * cols for rows, cols in shapes)
+    passes: list[dict[str, float]] = []
+    floors = []
+    for _ in range(NUM_ROUNDS):
+        dgemm, copy = dgemm_flops_per_second(), copy_bytes_per_second()
+        spectra = sum(spectrum_floor((rows, cols), dgemm=dgemm) for rows, cols in shapes)
+        # Read into a buffer, then one pass of 12 bytes a weight for the flips.
+        floors.append(NUM_CHECKPOINTS * spectra + (2 * num_bytes + 3 * num_bytes) / copy)
+        _, said = run_process([*WHERE_TIME_GOES, *ask_report(run, tmp_path, jobs=1)])
+        passes.append(json.loads(said.splitlines()[-1]))
+    phases = {name: median(one.get(name, 0.0) for one in passes) for name in passes[0]}
+    start = phases["start, import torch"] + phases["import the rest"]
+    total = sum(phases.values()) - start
+    show("floor", "report but its start", seconds=total, floor=median(floors))
+    gram_floor = sum(max(shape) * min(shape) ** 2 for shape in shapes) * NUM_CHECKPOINTS
+    eigen_floor = sum(4 / 3 * min(shape) ** 3 for shape in shapes) * NUM_CHECKPOINTS
+    known = {"Gram": gram_floor / dgemm, "eigenvalues": eigen_floor / TRIDIAGONAL_FLOPS_PER_SECOND}
+    known["read"] = 2 * num_bytes / copy
+    known["flips, kernel"] = 3 * num_bytes / copy
+    for name, seconds in phases.items():
+        show("floor", f"  {name}", seconds=seconds, floor=known.get(name))

@@ -8,12 +8,12 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -62,20 +62,40 @@ def interleave(
 
 
 def run_process(arguments: Sequence[str], *, threads: int = 1) -> tuple[Usage, str]:
-    """Run one process; what it took, and what it printed to stderr."""
+    """Run one process; what it took, and what it printed to stderr.
+
+    The peak of its memory is asked for while it runs: what the kernel reports at the end
+    is never below that of the process that started it.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - start
-    assert process.returncode == 0, said
-    peak_mb = used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1.048576
-    return Usage(wall=wall, cpu=used.ru_utime + used.ru_stime, peak_mb=peak_mb), said
+    peak_mb = 0.0
+    with tempfile.TemporaryFile("w+") as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=subprocess.DEVNULL, stderr=said
+        )
+        while True:
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            peak_mb = max(peak_mb, _peak_mb(process.pid))
+            time.sleep(0.01)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 0, text
+    return Usage(wall=wall, cpu=used.ru_utime + used.ru_stime, peak_mb=peak_mb), text
+
+
+def _peak_mb(pid: int) -> float:
+    """Peak resident memory of a running process so far; 0 if it is just ending."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    kibibytes = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    return int(kibibytes[0]) * 1024 / 1e6 if kibibytes else 0.0
 
 
 def dgemm_flops_per_second(size: int = 1024) -> float:
@@ -105,11 +125,6 @@ def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return covariance / sum((x - mean_x) ** 2 for x in xs)
 
 
-def own_peak_mb() -> float:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1.048576
-
-
 def show(benchmark: str, case: str, *, seconds: float, floor: float | None, **more: float) -> None:
     """Print one line: the time, its floor, their ratio, and what else was measured."""
     load = os.getloadavg()[0]
@@ -134,11 +149,6 @@ def show_machine() -> None:
         dgemm_GFLOPs=dgemm_flops_per_second() / 1e9,
         copy_GBs=copy_bytes_per_second() / 1e9,
     )
-
-
-def usage_row(usage: Usage) -> dict[str, float]:
-    """``usage`` as keyword arguments of `show`."""
-    return {f"{name}_": value for name, value in asdict(usage).items()}
 
 
 def _render_seconds(seconds: float) -> str:

@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -38,7 +38,7 @@ class Clock:
     """CPU seconds per phase, over all threads."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._local = threading.local()
 
     def wrap(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +70,6 @@ def instrument(clock: Clock) -> None:
 
 
 def main() -> None:
-    start = time.process_time()
     cli = import_module("altgrad_inspect.cli")
     import_module("torch")
     torch_imported = time.process_time()
@@ -87,7 +86,6 @@ def main() -> None:
     seconds = {"start, import torch": torch_imported, "import the rest": imported - torch_imported}
     seconds |= dict(clock.seconds)
     seconds["other"] = total - sum(seconds.values())
-    del start
     sys.stderr.write(json.dumps(seconds) + "\n")
 
 
