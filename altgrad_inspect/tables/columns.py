@@ -43,5 +43,5 @@ def column(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:  
 
 STATUS: Final = (
     column("status", TEXT, "", "ok, undefined, skipped or failed"),
-    column("reason", TEXT, "", "why the status is not ok; of an ok row null, or where else it was computed"),
+    column("reason", TEXT, "", "why the status is not ok; of an ok row a note, or null"),
 )
