@@ -1,7 +1,7 @@
 # make demo    install into .venv and run the main job on the sample checkpoints
 # make test    install and run everything that must pass: linters, types, walls, tests
 # make check   only the linters, types and walls
-# make bench   benchmarks; not part of the gate
+# make bench   benchmarks, about a quarter of an hour; not part of the gate (docs/performance.md)
 # make docs    write the generated pages of docs/ again
 # make samples train the sample checkpoints again (about two minutes)
 
@@ -44,7 +44,7 @@ test: check
 	OMP_NUM_THREADS=1 $(RUN) pytest -n auto --dist worksteal
 
 bench: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(RUN) pytest tests/benchmarks -o addopts= --benchmark-only -s
+	OMP_NUM_THREADS=1 $(RUN) pytest tests/benchmarks -o addopts= --import-mode=importlib -q -s
 
 docs: $(VENV)/installed
 	$(VENV)/bin/python docs/generate.py

@@ -8,6 +8,7 @@ binade. WeightWatcher, a library of power-law fits, analyzes one checkpoint, sca
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from statistics import median
@@ -153,6 +154,8 @@ def print_medians(taken: dict[str, list[Usage]], threads: int) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_report_against_the_straightforward_script(run: Path, tmp_path: Path, threads: int) -> None:
+    if threads > 1 and os.getloadavg()[0] > 1:
+        pytest.skip("cores are busy: threads that wait for each other would be measured")
     ours = [sys.executable, "-m", "altgrad_inspect", *ask_report(run, tmp_path, jobs=threads)]
     theirs = [sys.executable, "-c", write_script(STRAIGHTFORWARD), str(run)]
     taken: dict[str, list[Usage]] = {"report": [], "straightforward": []}
