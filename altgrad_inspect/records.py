@@ -235,6 +235,21 @@ class Spectrum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StableRank:
+    """What the largest singular value and the weights say, where no more was asked for.
+
+    Fields are those of `Spectrum`; the columns of its others are null.
+    """
+
+    stable_rank: float
+    spectral_norm: float
+    frobenius_norm: float
+    outlier_share: float
+    method: str
+    stable_rank_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undefined:
     """A definition has no value here; ``reason`` says why, for a row with status undefined."""
 
@@ -253,7 +268,7 @@ class RankRecord:
     cols: int
     step_from: int | None = None
     rounding_floor: float | None = None
-    spectrum: Spectrum | None = None
+    spectrum: Spectrum | StableRank | None = None
     status: Status = Status.OK
     reason: str | None = None
 

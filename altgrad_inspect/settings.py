@@ -5,6 +5,7 @@ object is made, so a wrong value is a ConfigError at the door and not a wrong ro
 """
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -85,10 +86,34 @@ class RankSettings:
         spectra: Keep the singular values in the table.
         updates: Also the spectra of the updates: each checkpoint minus the one before, and
             minus the first.
+        method: ``exact``; ``estimate``, with error bars, for matrices large enough for that to
+            be faster; or ``auto``, for those alone that are too large to wait for.
+        metrics: ``both`` ranks; or ``stable``, the stable rank alone, which is many times faster
+            for large matrices that are nearly square.
+        tolerance: Take over the ranks of an earlier checkpoint where both provably moved by
+            less than this, relative, in [0, 1); 0 measures everything.
     """
 
     spectra: bool = False
     updates: bool = False
+    method: Literal["exact", "estimate", "auto"] = "exact"
+    metrics: Literal["both", "stable"] = "both"
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("method", self.method, "exact, estimate or auto"),
+            ("metrics", self.metrics, "both or stable"),
+        ):
+            _require(value in re.split(", | or ", known), name, value, known)
+        _require(0 <= self.tolerance < 1, "tolerance", self.tolerance, "in [0, 1)")
+        if self.spectra and (self.metrics, self.method) != ("both", "exact"):
+            asked = f"metrics {self.metrics}" if self.metrics != "both" else f"method {self.method}"
+            msg = (
+                f"spectra: need all singular values, which {asked} does not find "
+                "(leave one of the two out)"
+            )
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

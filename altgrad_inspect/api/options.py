@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from altgrad_inspect.engine.events import Listener
 from altgrad_inspect.quantize.spec import Quantizer, parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
     FlipSettings,
+    RankSettings,
     SelectionSettings,
     TrendSettings,
 )
@@ -56,6 +57,20 @@ class MeasureOptions(SelectionOptions, WorkOptions, total=False):
     """The options of everything that measures a run."""
 
 
+class RankOptions(MeasureOptions, total=False):
+    """How ranks are computed, for `rank` and `report`.
+
+    Attributes:
+        method: ``exact``, ``estimate`` or ``auto``: see `altgrad_inspect.settings.RankSettings`.
+        metrics: ``both`` or ``stable``, the stable rank alone.
+        tolerance: Ranks that provably moved by less than this, relative, are carried on.
+    """
+
+    method: str
+    metrics: str
+    tolerance: float
+
+
 class PairOptions(LayerOptions, WorkOptions, total=False):
     """The options of everything that measures two checkpoints."""
 
@@ -86,6 +101,10 @@ class MeasureAndTrendOptions(MeasureOptions, TrendOptions, total=False):
     """The options of `trend` and `report`."""
 
 
+class ReportOptions(RankOptions, TrendOptions, total=False):
+    """The options of `report`."""
+
+
 def read_selection(options: SelectionOptions) -> SelectionSettings:
     """Return what part of a run the options ask for."""
     return SelectionSettings(
@@ -94,6 +113,20 @@ def read_selection(options: SelectionOptions) -> SelectionSettings:
         steps=options.get("steps"),
         last=options.get("last"),
     )
+
+
+def read_rank_settings(
+    options: RankOptions, *, spectra: bool = False, updates: bool = False
+) -> RankSettings:
+    """Return how the options ask ranks to be computed.
+
+    Raises:
+        ConfigError: A value is out of range, or two do not go together.
+    """
+    given: dict[str, Any] = {
+        name: options[name] for name in ("method", "metrics", "tolerance") if name in options
+    }
+    return RankSettings(spectra=spectra, updates=updates, **given)
 
 
 def read_trend_settings(options: TrendOptions) -> TrendSettings:

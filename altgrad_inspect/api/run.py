@@ -11,8 +11,11 @@ from altgrad_inspect.api.diagnosis import add_diagnosis
 from altgrad_inspect.api.options import (
     MeasureAndTrendOptions,
     MeasureOptions,
+    RankOptions,
+    ReportOptions,
     SelectionOptions,
     read_quantizers,
+    read_rank_settings,
     read_selection,
     read_trend_settings,
 )
@@ -23,7 +26,7 @@ from altgrad_inspect.engine.open_run import OpenRun, RunTarget, open_run
 from altgrad_inspect.engine.plan import Plan, build_plan, describe_layer
 from altgrad_inspect.engine.update_rows import UPDATE, UPDATE_TOTAL
 from altgrad_inspect.errors import NothingMatchedError
-from altgrad_inspect.settings import EngineSettings, RankSettings
+from altgrad_inspect.settings import EngineSettings
 from altgrad_inspect.tables.convert import build_table
 from altgrad_inspect.tables.results import Results
 from altgrad_inspect.tables.schema import (
@@ -60,7 +63,7 @@ def rank(
     *,
     spectra: bool = False,
     updates: bool = False,
-    **options: Unpack[MeasureOptions],
+    **options: Unpack[RankOptions],
 ) -> Results:
     """Stable and effective rank of every matrix at every checkpoint.
 
@@ -69,16 +72,17 @@ def rank(
         spectra: Keep the singular values in the table.
         updates: Also the ranks of what training did: of each checkpoint minus the one before
             (subject ``update``) and minus the first (``update_total``). Every byte is still
-            read once; three checkpoints of a layer are held instead of two.
-        options: See `MeasureOptions`.
+            read once; three checkpoints of a layer are held instead of two. Updates are
+            measured exactly, whatever the method.
+        options: See `RankOptions`.
 
     Returns:
         Results with the tables ranks, skipped and checkpoints.
     """
-    settings = RankSettings(spectra=spectra, updates=updates)
+    settings = read_rank_settings(options, spectra=spectra, updates=updates)
     tasks = LayerTasks(
         ranks=True,
-        spectra=settings.spectra,
+        rank_settings=settings,
         updates=(UPDATE, UPDATE_TOTAL) if settings.updates else (),
     )
     return measure_run("ranks", run, tasks, options)
@@ -112,7 +116,7 @@ def report(
     *,
     quant: Sequence[str] = ("auto",),
     spectra: bool = False,
-    **options: Unpack[MeasureAndTrendOptions],
+    **options: Unpack[ReportOptions],
 ) -> Results:
     """Flips, ranks, trends and alerts in one pass over the weights.
 
@@ -120,13 +124,17 @@ def report(
         run: As for `flips`.
         quant: As for `flips`.
         spectra: As for `rank`.
-        options: See `TrendOptions` and `MeasureOptions`.
+        options: See `TrendOptions` and `RankOptions`.
 
     Returns:
         Results with all tables.
     """
     settings = read_trend_settings(options)
-    tasks = LayerTasks(quantizers=read_quantizers(quant), ranks=True, spectra=spectra)
+    tasks = LayerTasks(
+        quantizers=read_quantizers(quant),
+        ranks=True,
+        rank_settings=read_rank_settings(options, spectra=spectra),
+    )
     return add_diagnosis("report", measure_run("report", run, tasks, options), settings)
 
 
@@ -207,7 +215,10 @@ def measure_run(
         settings={
             "selection": asdict(selection),
             "quantizers": [str(quantizer) for quantizer in tasks.quantizers],
-            "spectra": tasks.spectra,
+            "spectra": tasks.rank_settings.spectra,
+            "method": tasks.rank_settings.method,
+            "metrics": tasks.rank_settings.metrics,
+            "tolerance": tasks.rank_settings.tolerance,
             "updates": list(tasks.updates),
         },
         notes=opened.notes,

@@ -150,6 +150,30 @@ Updates = Annotated[
     bool,
     typer.Option("--updates", help="Also the ranks of each checkpoint minus earlier ones."),
 ]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="exact; estimate large matrices, with error bars; or auto: estimate the largest.",
+    ),
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="METRICS",
+        help="both ranks, or stable: the stable rank alone, which is faster for large matrices.",
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        "--tolerance",
+        metavar="X",
+        help="Carry ranks on that provably moved by less than X, relative.",
+    ),
+]
 Alpha = Annotated[
     float,
     typer.Option("--alpha", metavar="A", help="Weight of the newest value in the average, 0 to 1."),

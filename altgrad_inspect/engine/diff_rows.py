@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from altgrad_inspect.engine.layer import LayerRows
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.update_rows import UPDATE
-from altgrad_inspect.records import FlipRecord, LayerRef, RankRecord, Status
+from altgrad_inspect.records import FlipRecord, LayerRef, RankRecord, Spectrum, Status
 from altgrad_inspect.tables.comparisons import DiffRow
 
 IDENTICAL: Final = "identical"
@@ -124,7 +124,7 @@ def _find_ranks(ranks: Sequence[RankRecord], steps: Sequence[int]) -> dict[str, 
         return {}
     found: dict[str, Any] = {}
     for row in ranks:
-        if row.spectrum is None:
+        if not isinstance(row.spectrum, Spectrum):
             continue
         if row.subject == UPDATE:
             found["update_stable_rank"] = row.spectrum.stable_rank

@@ -6,7 +6,7 @@ becomes a ``failed`` row and the next one goes on; what has no value becomes an 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.flip_rows import FlipRows
@@ -18,6 +18,7 @@ from altgrad_inspect.engine.update_rows import UPDATE_TOTAL, UpdateRows
 from altgrad_inspect.errors import InspectError
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipRecord, RankRecord, SkippedLayer
+from altgrad_inspect.settings import RankSettings
 from altgrad_inspect.tables.comparisons import SweepLayerRow
 
 
@@ -28,7 +29,7 @@ class LayerTasks:
     Attributes:
         quantizers: For flips; empty for none.
         ranks: Whether to compute spectra.
-        spectra: Whether the rank rows keep the singular values.
+        rank_settings: How spectra are computed, and whether the rows keep them.
         updates: Subjects of the updates to measure the ranks of, beside those of the weights:
             ``update``, ``update_total``.
         sweep: Quantizers to sum the flips up for, one row each over the whole run.
@@ -39,7 +40,7 @@ class LayerTasks:
 
     quantizers: tuple[Quantizer, ...] = ()
     ranks: bool = False
-    spectra: bool = False
+    rank_settings: RankSettings = field(default_factory=RankSettings)
     updates: tuple[str, ...] = ()
     sweep: tuple[Quantizer, ...] = ()
     bits: bool = False
@@ -126,9 +127,9 @@ class _Rows:
         self._flips = (
             FlipRows(layer, tasks.quantizers, compiled=tasks.compiled) if tasks.quantizers else None
         )
-        self._ranks = RankRows(layer, spectra=tasks.spectra) if tasks.ranks else None
+        self._ranks = RankRows(layer, tasks.rank_settings) if tasks.ranks else None
         self._updates = tuple(
-            (subject, UpdateRows(layer, subject, spectra=tasks.spectra))
+            (subject, UpdateRows(layer, subject, spectra=tasks.rank_settings.spectra))
             for subject in tasks.updates
         )
 

@@ -1,34 +1,32 @@
 """The ranks rows of one layer: one a matrix and checkpoint."""
 
-from torch import Tensor
-
-from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
+from altgrad_inspect.engine.matrix_ranks import MatrixRanks, Outcome
+from altgrad_inspect.engine.sighting import Sighting, SkipList
 from altgrad_inspect.metrics.matrices import (
     MatrixPlan,
     matrices,
     matrix_shapes,
     weightless_reason,
 )
-from altgrad_inspect.metrics.spectrum import measure_spectrum
 from altgrad_inspect.records import (
     RankRecord,
     SkippedLayer,
     Spectrum,
+    StableRank,
     Status,
     Undefined,
 )
-
-Outcome = Spectrum | Undefined | str
-"""What came of one matrix; text says why we could not do it."""
+from altgrad_inspect.settings import RankSettings
 
 
 class RankRows:
     """Turns a layer's sightings into ranks rows."""
 
-    def __init__(self, layer: str, *, spectra: bool) -> None:
+    def __init__(self, layer: str, settings: RankSettings | None = None) -> None:
         self.rows: list[RankRecord] = []
         self._layer = layer
-        self._spectra = spectra
+        self._settings = RankSettings() if settings is None else settings
+        self._matrices: list[MatrixRanks] = []
         self._skips = SkipList(layer)
         self._outcomes: list[Outcome] = []
 
@@ -60,18 +58,22 @@ class RankRows:
             return [current.problem or "not read"] * plan.num_matrices
         if previous and self._outcomes and current.same_bits_as(previous):
             return self._outcomes  # bit-identical: the same numbers, without the work
-        return [self._spectrum(matrix) for matrix in matrices(current.weights)]
-
-    def _spectrum(self, matrix: Tensor) -> Outcome:
-        try:
-            return measure_spectrum(matrix, keep_singular_values=self._spectra)
-        except (MemoryError, RuntimeError) as error:
-            return first_line(error)
+        before = None if previous is None else previous.weights
+        if (
+            before is None
+            or not self._outcomes
+            or (before.shape, before.dtype) != (current.weights.shape, current.weights.dtype)
+        ):
+            self._matrices = [MatrixRanks(self._settings) for _ in range(plan.num_matrices)]
+            pairs = ((None, matrix) for matrix in matrices(current.weights))
+            return [one.see(*pair) for one, pair in zip(self._matrices, pairs, strict=True)]
+        both = zip(matrices(before), matrices(current.weights), strict=True)
+        return [one.see(*pair) for one, pair in zip(self._matrices, both, strict=True)]
 
     def _row(self, plan: MatrixPlan, step: int, index: int, outcome: Outcome) -> RankRecord:
         spectrum, status, reason = None, Status.OK, None
         match outcome:
-            case Spectrum():
+            case Spectrum() | StableRank():
                 spectrum = outcome
             case Undefined():
                 status, reason = Status.UNDEFINED, outcome.reason

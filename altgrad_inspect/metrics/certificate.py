@@ -93,14 +93,26 @@ def effective_rank_error(
     if num_values == 1:
         return 0.0
     distance = float(value_errors.sum() / singular_values.sum())
-    entropy_error = math.log(num_values)
-    if distance < 1 - 1 / num_values:
-        binary_entropy = 0.0
-        if distance > 0:
-            binary_entropy = -distance * math.log(distance) - (1 - distance) * math.log1p(-distance)
-        entropy_error = min(entropy_error, distance * math.log(num_values - 1) + binary_entropy)
     rounding = 32 * UNIT_ROUNDOFF * (1 + math.log(num_values))
-    return math.expm1(entropy_error + rounding)
+    return math.expm1(entropy_error(distance, num_values=num_values) + rounding)
+
+
+def entropy_error(distance: float, *, num_values: int) -> float:
+    """Bound how far the entropies of two distributions can be apart.
+
+    T * ln(n - 1) + h2(T), and never more than ln(n) (Audenaert 2007, theorem 1).
+
+    Args:
+        distance: T, at least their distance in total variation, half of sum(abs(p - q)).
+        num_values: n, at least 2.
+    """
+    most = math.log(num_values)
+    if not distance < 1 - 1 / num_values:
+        return most
+    if distance <= 0:
+        return 0.0
+    binary_entropy = -distance * math.log(distance) - (1 - distance) * math.log1p(-distance)
+    return min(most, distance * math.log(num_values - 1) + binary_entropy)
 
 
 def stable_rank_error(squared_norm_error: float, *, value_error: float, largest: float) -> float:

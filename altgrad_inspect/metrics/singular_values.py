@@ -98,12 +98,12 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
     """
     nonzero = matrix != 0
     dense = _select(_select(matrix, nonzero.any(1), dim=0), nonzero.any(0), dim=1)
-    tall = _orient_tall(dense)
+    tall = orient_tall(dense)
     num_rows, num_columns = tall.shape
     block_rows = max(2 * num_columns, CPU_BLOCK_ROWS)
     triangle = tall.new_empty((0, num_columns), dtype=torch.float64)
     squared_norm, num_rows_left = 0.0, num_rows
-    for block in _scaled_blocks(tall, exponent=exponent, block_rows=block_rows):
+    for block in scaled_blocks(tall, exponent=exponent, block_rows=block_rows):
         squared_norm += float(block.square().sum())
         stacked = torch.cat([triangle, block])
         num_rows_left -= len(block)
@@ -122,7 +122,7 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
 
 def _accumulate_gram(matrix: Tensor, *, exponent: int) -> Tensor:
     """Return the upper triangle of the scaled Gram matrix of the shorter side, in float64."""
-    tall = _orient_tall(matrix)
+    tall = orient_tall(matrix)
     num_columns = tall.shape[1]
     gram = torch.zeros((num_columns, num_columns), dtype=torch.float64, device=matrix.device)
     width = max(math.ceil(num_columns / NUM_COLUMN_BLOCKS), 64)
@@ -130,12 +130,12 @@ def _accumulate_gram(matrix: Tensor, *, exponent: int) -> Tensor:
     scale_first = matrix.dtype == torch.float64
     block_exponent = exponent if scale_first else 0
     block_rows = _block_rows(matrix)
-    for block in _scaled_blocks(tall, exponent=block_exponent, block_rows=block_rows):
+    for block in scaled_blocks(tall, exponent=block_exponent, block_rows=block_rows):
         for start in range(0, num_columns, width):
             stop = min(start + width, num_columns)
             # Not addmm_: it may add row after row onto a large sum, which rounds far worse.
             gram[start:stop, start:].add_(block[:, start:stop].mT @ block[:, start:])
-    return gram if scale_first else _scale_(gram, 2 * exponent)
+    return gram if scale_first else scale_(gram, 2 * exponent)
 
 
 def _find_eigenvalues(gram: Tensor) -> Tensor | None:
@@ -147,10 +147,16 @@ def _find_eigenvalues(gram: Tensor) -> Tensor | None:
         return None
 
 
-def _scaled_blocks(
+def scaled_blocks(
     tall: Tensor, *, exponent: int, block_rows: int
 ) -> Iterator[Float[Tensor, "block n"]]:
-    """Yield blocks of rows in float64, times 2**exponent, in one buffer that is used again."""
+    """Yield blocks of rows in float64, times 2**exponent, in one buffer that is used again.
+
+    Args:
+        tall: (rows, n), of any float dtype, on any device; not changed.
+        exponent: Of the power of two, of any size.
+        block_rows: The most rows in a block, at least 1.
+    """
     num_rows, num_columns = tall.shape
     size = min(block_rows, num_rows)
     if tall.stride(0) >= tall.stride(1):
@@ -159,10 +165,10 @@ def _scaled_blocks(
         buffer = torch.empty((num_columns, size), dtype=torch.float64, device=tall.device).mT
     for start in range(0, num_rows, size):
         rows = tall[start : start + size]
-        yield _scale_(buffer[: len(rows)].copy_(rows), exponent)
+        yield scale_(buffer[: len(rows)].copy_(rows), exponent)
 
 
-def _scale_(tensor: Tensor, exponent: int) -> Tensor:
+def scale_(tensor: Tensor, exponent: int) -> Tensor:
     """Multiply in place by 2**exponent, which may itself be too large for a float64."""
     if exponent == 0:
         return tensor
@@ -171,7 +177,8 @@ def _scale_(tensor: Tensor, exponent: int) -> Tensor:
     return tensor.mul_(math.ldexp(1.0, exponent - first)) if exponent != first else tensor
 
 
-def _orient_tall(matrix: Tensor) -> Tensor:
+def orient_tall(matrix: Tensor) -> Tensor:
+    """Return the matrix or its transpose, as a view with at least as many rows as columns."""
     return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
 
 

@@ -24,6 +24,10 @@ MAX_EFFECTIVE_RANK_ERROR: Final = 1e-5
 """What `exact` promises of the effective rank; a larger bound calls for the SVD."""
 
 
+TOO_LARGE: Final = "norms too large for a float64"
+"""Why a matrix of finite weights may have no spectrum."""
+
+
 @torch.no_grad()
 def measure_spectrum(
     matrix: Float[Tensor, "rows cols"],
@@ -59,14 +63,9 @@ def measure_spectrum(
         The ranks; or `Undefined` for a matrix that has none: without weights, all zeros,
         with NaN or Inf, or with norms too large for a float64.
     """
-    if matrix.numel() == 0:
-        return Undefined(reason="no weights")
-    low, high = matrix.aminmax()
-    largest_weight = max(-float(low), float(high))
-    if not math.isfinite(largest_weight):
-        return Undefined(reason=_nonfinite_reason(matrix))
-    if largest_weight == 0:
-        return Undefined(reason="zero matrix")
+    largest_weight = find_largest_weight(matrix)
+    if isinstance(largest_weight, Undefined):
+        return largest_weight
     exponent = -math.frexp(largest_weight)[1]
     eps = torch.finfo(matrix.dtype).eps if stored_eps is None else stored_eps
     found, numerical_rank = _find_exact(
@@ -82,7 +81,20 @@ def measure_spectrum(
             keep_singular_values=keep_singular_values,
         )
     except OverflowError:
-        return Undefined(reason="norms too large for a float64")
+        return Undefined(reason=TOO_LARGE)
+
+
+def find_largest_weight(matrix: Float[Tensor, "rows cols"]) -> float | Undefined:
+    """Return the largest magnitude, or why the matrix has no spectrum."""
+    if matrix.numel() == 0:
+        return Undefined(reason="no weights")
+    low, high = matrix.aminmax()
+    largest_weight = max(-float(low), float(high))
+    if not math.isfinite(largest_weight):
+        return Undefined(reason=_nonfinite_reason(matrix))
+    if largest_weight == 0:
+        return Undefined(reason="zero matrix")
+    return largest_weight
 
 
 def _find_exact(

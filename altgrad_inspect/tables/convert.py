@@ -24,6 +24,8 @@ from altgrad_inspect.records import (
     LayerRecord,
     RankRecord,
     SkippedLayer,
+    Spectrum,
+    StableRank,
     TrendPoint,
     VerdictRecord,
 )
@@ -45,6 +47,7 @@ Record = (
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 _RANK_COLUMNS: Final = frozenset(field.name for field in fields(RankRecord))
+_STABLE_COLUMNS: Final = frozenset(field.name for field in fields(StableRank))
 _FLIP_COLUMNS: Final = frozenset(field.name for field in fields(FlipRecord))
 
 
@@ -55,7 +58,7 @@ def _stable_rank_fraction(record: RankRecord) -> float | None:
 
 
 def _effective_rank_fraction(record: RankRecord) -> float | None:
-    if record.spectrum is None:
+    if not isinstance(record.spectrum, Spectrum):
         return None
     return record.spectrum.effective_rank / min(record.rows, record.cols)
 
@@ -89,6 +92,8 @@ def _read_value(record: Record, column: str) -> object:
     if isinstance(record, RankRecord) and column not in _RANK_COLUMNS:
         if column in _DERIVED:
             return _DERIVED[column](record)
+        if isinstance(record.spectrum, StableRank) and column not in _STABLE_COLUMNS:
+            return None  # not asked for
         return getattr(record.spectrum, column) if record.spectrum is not None else None
     if isinstance(record, CompareRow):
         return read_side(record, column)

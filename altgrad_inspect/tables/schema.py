@@ -132,7 +132,12 @@ RANKS: Final = TableSchema(
             _column("rows", _INT, "weights", "rows of the matrix"),
             _column("cols", _INT, "weights", "columns of the matrix"),
             _column("stable_rank", _REAL, "directions", "sum(s^2) / s1^2"),
-            _column("effective_rank", _REAL, "directions", "exp(entropy of s / sum(s))"),
+            _column(
+                "effective_rank",
+                _REAL,
+                "directions",
+                "exp(entropy of s / sum(s)); null with --metrics stable",
+            ),
             _column("stable_rank_fraction", _REAL, "fraction", "stable_rank / min(rows, cols)"),
             _column(
                 "effective_rank_fraction", _REAL, "fraction", "effective_rank / min(rows, cols)"
@@ -159,7 +164,7 @@ RANKS: Final = TableSchema(
                 "fraction",
                 "(max abs(w) / s1)^2; near 1, one weight is the spectral norm",
             ),
-            _column("method", _TEXT, "", "exact or estimate"),
+            _column("method", _TEXT, "", "exact, estimate, or carried on from an earlier step"),
             _column("stable_rank_error", _REAL, "relative", "bound on the relative error"),
             _column("effective_rank_error", _REAL, "relative", "bound on the relative error"),
             _column(

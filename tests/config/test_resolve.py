@@ -38,6 +38,7 @@ def another_value(setting: Setting) -> object:
         "quant": ("int8",),
         "out": "elsewhere",
         "half-life": 50.0,
+        "tolerance": 0.25,
         "last": 3,
         "jobs": 3,
     }

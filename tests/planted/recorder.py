@@ -63,7 +63,7 @@ class LayerRecorder:
         self._layer = layer
         self._dtype = saved_as
         self._flips = FlipRows(layer, [_QUANTIZER])
-        self._ranks = RankRows(layer, spectra=False)
+        self._ranks = RankRows(layer)
         self._previous: Sighting | None = None
 
     def see(self, step: int, weights: Tensor) -> None:
