@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import TypedDict, cast, get_args
 
+from altgrad_inspect.display import display_name
 from altgrad_inspect.engine.events import Listener
+from altgrad_inspect.errors import ConfigError
 from altgrad_inspect.quantize.spec import Quantizer, parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
     FlipSettings,
+    RankMethod,
+    RankMetrics,
     RankSettings,
     SelectionSettings,
     TrendSettings,
@@ -123,10 +127,22 @@ def read_rank_settings(
     Raises:
         ConfigError: A value is out of range, or two do not go together.
     """
-    given: dict[str, Any] = {
-        name: options[name] for name in ("method", "metrics", "tolerance") if name in options
-    }
-    return RankSettings(spectra=spectra, updates=updates, **given)
+    method, metrics = options.get("method", "exact"), options.get("metrics", "both")
+    return RankSettings(
+        spectra=spectra,
+        updates=updates,
+        method=cast("RankMethod", _check_choice("method", method, get_args(RankMethod))),
+        metrics=cast("RankMetrics", _check_choice("metrics", metrics, get_args(RankMetrics))),
+        tolerance=options.get("tolerance", 0.0),
+    )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        msg = f"{name}: {display_name(value)} is not known, expected {expected} (correct it)"
+        raise ConfigError(msg)
+    return value
 
 
 def read_trend_settings(options: TrendOptions) -> TrendSettings:

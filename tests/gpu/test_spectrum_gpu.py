@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from altgrad_inspect.metrics.spectrum import measure_spectrum
-from altgrad_inspect.records import Spectrum, Undefined
+from altgrad_inspect.metrics.spectrum_estimate import estimate_spectrum, measure_stable_rank
+from altgrad_inspect.records import Spectrum, StableRank, Undefined
 
 pytestmark = [
     pytest.mark.gpu,
@@ -62,3 +63,17 @@ def test_undefined_matrices_are_undefined_there_too() -> None:
         on_gpu = measure_spectrum(undefined.cuda())
         assert isinstance(on_gpu, Undefined)
         assert on_gpu == measure_spectrum(undefined)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_estimates_agree_as_well(dtype: torch.dtype) -> None:
+    matrix = torch.randn(1100, 1024, generator=torch.Generator().manual_seed(4)).to(dtype)
+    on_cpu, on_gpu = estimate_spectrum(matrix), estimate_spectrum(matrix.cuda())
+    assert isinstance(on_cpu, Spectrum)
+    assert isinstance(on_gpu, Spectrum)
+    assert on_gpu.stable_rank == pytest.approx(on_cpu.stable_rank, rel=1e-8)
+    # The probes are the same; only their products are rounded in another order.
+    assert on_gpu.effective_rank == pytest.approx(on_cpu.effective_rank, rel=1e-4)
+    alone = measure_stable_rank(matrix.cuda())
+    assert isinstance(alone, StableRank)
+    assert alone.stable_rank == on_gpu.stable_rank
