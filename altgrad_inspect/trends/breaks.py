@@ -7,7 +7,9 @@ The forecast is a damped trend (after Gardner and McKenzie 1985), on ln(metric):
 where m is the median of the last three slopes a step. So one jump is no trend; a rise is not
 carried forward, and the end of a rise no break; and after a gap in the checkpoints a decline
 is carried at most twice as far as it was seen. The residual is r_t = x_t - f_t, its usual size
-1.4826 times the median of abs(r) over the last `MEMORY` earlier ones, and at least `FLOOR`.
+1.4826 times the median of abs(r) over the last `MEMORY` earlier ones, or over the last
+`SHORT_MEMORY` if that is less (so that the early transient is soon forgotten), and at least
+`FLOOR`.
 
 It cannot see a fall before the fifth value, a fall over several checkpoints, or one that
 is small against how wildly the series moved before.
@@ -20,6 +22,7 @@ from typing import Final
 
 MIN_EARLIER: Final = 4
 MEMORY: Final = 20
+SHORT_MEMORY: Final = 5
 FLOOR: Final = 0.01
 _DAMPING: Final = 0.8
 _RECENT: Final = 3
@@ -80,7 +83,8 @@ def find_breaks(
         forecast = find_forecast(steps, logs, index)
         fall = forecast - logs[index]
         if index >= MIN_EARLIER and fall > least_fall:
-            size = max(FLOOR, _NORMAL * median(residuals[-MEMORY:]))
+            usual = min(median(residuals[-memory:]) for memory in (SHORT_MEMORY, MEMORY))
+            size = max(FLOOR, _NORMAL * usual)
             if fall > least_deviations * size:
                 breaks.append(
                     Break(index=index, forecast=forecast, fall=fall, deviations=fall / size)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.settings import TrendSettings
+from altgrad_inspect.trends.rules import RULES, Rule
 from tests.planted.generator import Course, read_layers
 from tests.planted.recorder import Tables, build_tables
 from tests.planted.scoring import MIN_CHECKPOINTS, Watch, watch
@@ -96,10 +97,24 @@ def settings_for(case: Case, settings: TrendSettings) -> TrendSettings:
     return replace(settings, trained_layers=(case.layer,))
 
 
-def judge_case(case: Case, settings: TrendSettings) -> PlantedResult:
-    """Watch one planted run from its cause on; until then it is one of the healthy runs."""
+def judge_case(
+    case: Case,
+    settings: TrendSettings,
+    *,
+    patience: int | None = None,
+    rules: Iterable[Rule] = RULES,
+) -> PlantedResult:
+    """Watch one planted run from its cause on; until then it is one of the healthy runs.
+
+    Args:
+        case: The run.
+        settings: Thresholds.
+        patience: For how many checkpoints after the first that shows it; to the end if None.
+        rules: Which rules to run.
+    """
     since = max(MIN_CHECKPOINTS, case.cause)
-    seen = watch(case.tables, settings_for(case, settings), since=since)
+    until = None if patience is None else since + patience
+    seen = watch(case.tables, settings_for(case, settings), since=since, until=until, rules=rules)
     delays: dict[str, int] = {}
     for (rule, layer), index in seen.first.items():
         if names(layer, case.layer):
@@ -121,11 +136,17 @@ def names(alerted: str, layer: str) -> bool:
 
 
 def judge_training(
-    recipe: Recipe, cause: str, layer: str, tables: Tables, settings: TrendSettings
+    recipe: Recipe,
+    cause: str,
+    layer: str,
+    tables: Tables,
+    settings: TrendSettings,
+    *,
+    rules: Iterable[Rule] = RULES,
 ) -> TrainedResult:
     """Watch one trained run; ``layer`` is where its cause is."""
     visible = next(i for i, step in enumerate(tables.steps) if step >= recipe.step_visible)
-    seen: Watch = watch(tables, settings)
+    seen: Watch = watch(tables, settings, rules=rules)
     delays: dict[str, int] = {}
     for (rule, alerted), index in seen.first.items():
         if index >= visible and names(alerted, layer):
@@ -179,11 +200,13 @@ def build_material(
     return Material(healthy=healthy, cases=tuple(cases), trained=trained)
 
 
-def judge_trainings(material: Material, settings: TrendSettings) -> Iterator[TrainedResult]:
+def judge_trainings(
+    material: Material, settings: TrendSettings, *, rules: Iterable[Rule] = RULES
+) -> Iterator[TrainedResult]:
     """Watch every trained run, the healthy ones too."""
     for (recipe, name), tables in material.trained.items():
         layer = TRAINED_CAUSES[name][0] if name in TRAINED_CAUSES else "no layer"
-        yield judge_training(recipe, name, layer, tables, settings)
+        yield judge_training(recipe, name, layer, tables, settings, rules=rules)
 
 
 def main() -> None:

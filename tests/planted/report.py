@@ -1,13 +1,22 @@
 """The tables of docs/detection.md, written between its markers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from altgrad_inspect.settings import TrendSettings
+from altgrad_inspect.trends.rules import RULES, Rule
+from altgrad_inspect.trends.rules.bit_stalled import find_bit_stalls
+from altgrad_inspect.trends.rules.oscillation import find_oscillations
+from altgrad_inspect.trends.rules.outlier import find_outliers
+from altgrad_inspect.trends.rules.rank_break import find_rank_breaks
+from altgrad_inspect.trends.rules.rank_drop import find_rank_drops
+from altgrad_inspect.trends.rules.rank_early import find_early_signs
+from altgrad_inspect.trends.rules.rank_slide import find_rank_slides
+from altgrad_inspect.trends.rules.scale_jump import find_scale_jumps
 from tests.planted.evaluate import (
     Material,
     PlantedResult,
@@ -29,7 +38,7 @@ SWEEPS: Final[Sequence[tuple[str, str, Sequence[float]]]] = (
     ("rank-slide", "slide_significance", (1e-4, 1e-3, 0.01, 0.05, 0.2)),
     ("rank-early", "early_lambda", (0.025, 0.05, 0.1, 0.2, 0.4)),
     ("outlier-dominated", "outlier_share", (0.2, 0.35, 0.5, 0.7, 0.9)),
-    ("bit-stalled", "stall_flip_fraction", (1e-5, 1e-4, 1e-3, 1e-2)),
+    ("bit-stalled", "stall_flip_fraction", (1e-5, 1e-4, 1e-3, 1e-2, 0.1)),
     ("bit-stalled", "stall_peer_share", (0.005, 0.02, 0.05, 0.2, 0.5)),
     ("oscillation", "oscillation_excess", (1.0, 1.5, 2.0, 3.0, 5.0)),
     ("oscillation", "oscillation_reverted", (0.1, 0.25, 0.5, 0.75)),
@@ -40,7 +49,18 @@ SWEEPS: Final[Sequence[tuple[str, str, Sequence[float]]]] = (
 COMBINED: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 """All thresholds of falls and shares times this."""
 
-ROC_LENGTHS: Final = (10, 20)
+ROC_LENGTHS: Final = (20,)
+
+_RULES: Final[Mapping[str, Rule]] = {
+    "rank-drop": find_rank_drops,
+    "rank-break": find_rank_breaks,
+    "rank-slide": find_rank_slides,
+    "rank-early": find_early_signs,
+    "outlier-dominated": find_outliers,
+    "bit-stalled": find_bit_stalls,
+    "oscillation": find_oscillations,
+    "scale-jump": find_scale_jumps,
+}
 
 
 def render_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -79,10 +99,14 @@ def render_planted(results: Sequence[PlantedResult]) -> str:
     return render_table(head, rows)
 
 
-def count_false_alarms(material: Material, settings: TrendSettings) -> Counter[str]:
+def count_false_alarms(
+    material: Material, settings: TrendSettings, *, rules: Iterable[Rule] = RULES
+) -> Counter[str]:
     """Return, by rule, the healthy planted layer-runs that it ever accused."""
     return Counter(
-        rule for tables in material.healthy.values() for rule, _ in watch(tables, settings).first
+        rule
+        for tables in material.healthy.values()
+        for rule, _ in watch(tables, settings, rules=rules).first
     )
 
 
@@ -155,16 +179,17 @@ def _select(material: Material) -> Material:
 def _sweep_point(
     material: Material, settings: TrendSettings, rule: str | None, label: Sequence[object]
 ) -> Sequence[object]:
-    alarms = count_false_alarms(material, settings)
+    rules = RULES if rule is None else (_RULES[rule],)
+    alarms = count_false_alarms(material, settings, rules=rules)
     trained = Counter(
         name
-        for one in judge_trainings(material, settings)
+        for one in judge_trainings(material, settings, rules=rules)
         for name, _ in one.before | one.elsewhere
     )
     delays: list[int | None] = []
     for case in material.cases:
         if case.fault.rules and (rule is None or rule in case.fault.rules):
-            found = judge_case(case, settings)
+            found = judge_case(case, settings, rules=rules)
             delays.append(found.delay if rule is None else found.delays.get(rule))
     named = sorted(delay for delay in delays if delay is not None)
     return [

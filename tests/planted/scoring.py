@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from altgrad_inspect.records import Severity
 from altgrad_inspect.settings import TrendSettings
-from altgrad_inspect.trends.detect import diagnose
+from altgrad_inspect.trends.detect import _find_losses, _find_series
+from altgrad_inspect.trends.rules import RULES, Rule
+from altgrad_inspect.trends.rules.evidence import Evidence
 from tests.planted.recorder import Tables
 
 MIN_CHECKPOINTS = 2
@@ -42,17 +44,32 @@ class Watch:
         return min(found) - cause if found else None
 
 
-def watch(tables: Tables, settings: TrendSettings, *, since: int = MIN_CHECKPOINTS) -> Watch:
-    """Diagnose ``tables`` at every checkpoint from index ``since`` on, as it came."""
+def build_evidence(tables: Tables, settings: TrendSettings) -> Evidence:
+    """Return what `diagnose` gives the rules."""
+    return Evidence(
+        series=tuple(_find_series(settings, tables.ranks, tables.flips)),
+        ranks=tables.ranks,
+        flips=tables.flips,
+        losses=_find_losses(tables.checkpoints),
+        settings=settings,
+    )
+
+
+def watch(
+    tables: Tables,
+    settings: TrendSettings,
+    *,
+    since: int = MIN_CHECKPOINTS,
+    until: int | None = None,
+    rules: Iterable[Rule] = RULES,
+) -> Watch:
+    """Run ``rules`` over ``tables`` at the checkpoints ``since`` to ``until``, as they came."""
     first: dict[tuple[str, str], int] = {}
     for index, step in enumerate(tables.steps):
-        if index < since:
+        if index < since or (until is not None and index > until):
             continue
-        seen = tables.until(step)
-        diagnosis = diagnose(
-            settings, ranks=seen.ranks, flips=seen.flips, checkpoints=seen.checkpoints
-        )
-        for alert in diagnosis.alerts:
+        evidence = build_evidence(tables.until(step), settings)
+        for alert in (alert for rule in rules for alert in rule(evidence)):
             if alert.severity.rank >= Severity.WARNING.rank:
                 first.setdefault((alert.rule, alert.layer), index)
     return Watch(steps=tables.steps, first=first)

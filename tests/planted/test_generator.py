@@ -36,7 +36,8 @@ NAME = "encoder.layer.3.attention.self.value.weight"
 
 
 def find_spectrum(weights: Tensor) -> Tensor:
-    return torch.linalg.svdvals(weights.double())
+    values: Tensor = torch.linalg.svdvals(weights.double())
+    return values
 
 
 @pytest.fixture

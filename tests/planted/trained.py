@@ -64,16 +64,20 @@ RECIPES: Final = (
            seed=4),
     Recipe(name="first", save_first=True, width=48, hidden=128, blocks=2, save_every=30,
            weight_decay=0.0, warmup=80, seed=5),
+    Recipe(name="other seed", seed=11),
+    Recipe(name="wide", width=64, hidden=160, blocks=3, steps=480, save_every=40,
+           peak_lr=2e-3, batch=12, seed=12),
+    Recipe(name="steep", peak_lr=5e-3, warmup=150, floor=0.0, save_every=15,
+           blocks=5, hidden=64, save_first=True, seed=13),
 )  # fmt: skip
-
-"""What thresholds were chosen on."""
+"""What thresholds and rules were chosen on."""
 
 HELD_OUT_RECIPES: Final = (
-    Recipe(name="held out: other seed", seed=11),
-    Recipe(name="held out: wide", width=64, hidden=160, blocks=3, steps=480, save_every=40,
-           peak_lr=2e-3, batch=12, seed=12),
-    Recipe(name="held out: steep", peak_lr=5e-3, warmup=150, floor=0.0, save_every=15,
-           blocks=5, hidden=64, save_first=True, seed=13),
+    Recipe(name="long", steps=1000, save_every=40, peak_lr=2e-3, warmup=20, batch=6, seed=21),
+    Recipe(name="deep", blocks=8, hidden=64, steps=450, save_every=18, peak_lr=4e-3, warmup=90,
+           seed=22),
+    Recipe(name="small", blocks=3, width=24, hidden=48, save_first=True, save_every=12,
+           peak_lr=6e-3, weight_decay=0.3, warmup=30, floor=0.0, seed=23),
 )  # fmt: skip
 """What they were then tried on, once."""
 

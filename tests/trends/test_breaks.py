@@ -78,3 +78,13 @@ def test_a_rise_is_no_break_and_a_factor_changes_nothing(logs: list[float], shif
 
 def test_a_healthy_decline_has_no_break() -> None:
     assert breaks_at([math.log(57.6 / (1 + at)) for at in range(20)]) == []
+
+
+def test_the_early_transient_is_soon_forgotten() -> None:
+    """Seven values after a steep start, the residuals of that start still are most of them."""
+    course = [10.68, 4.27, 3.29, 3.22, 3.25, 3.3, 3.31, 3.34, 2.21, 1.69]
+    logs = [math.log(value) for value in course]
+    steps = list(range(20, 220, 20))
+    (one,) = find_breaks(steps, logs[:9], least_fall=0.16, least_deviations=4.0)
+    assert one.index == 8
+    assert one.deviations == pytest.approx(8.6, abs=0.1)
