@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.planted.generator import Plant
 
 E4M3_MAX: Final = 448.0
-RANK_RULES: Final = frozenset({"rank-drop", "rank-break", "rank-slide", "outlier-dominated"})
+RANK_RULES: Final = frozenset({"rank-drop", "rank-break", "rank-slide", "rank-early"})
 
 Effect = Callable[[int, Tensor, Tensor], Tensor]
 """(checkpoints since the cause, weights at the one before, update) -> weights."""
@@ -159,7 +159,7 @@ FAULTS: Final = (
         make=stall,
         strengths=(1e-2, 1e-3, 1e-5),
         unit="share of the update left",
-        rules=frozenset({"bit-stalled"}),
+        rules=frozenset({"bit-stalled", "frozen"}),
     ),
     Fault(
         name="frozen from the start",
@@ -202,7 +202,7 @@ FAULTS: Final = (
         make=grow_outlier,
         strengths=(0.3, 1.0, 4.0),
         unit="of the largest weight a checkpoint",
-        rules=RANK_RULES,
+        rules=RANK_RULES | {"outlier-dominated"},
     ),
     Fault(
         name="zeroed layer",
