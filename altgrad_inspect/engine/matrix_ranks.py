@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from altgrad_inspect.engine.sighting import first_line
+from altgrad_inspect.engine.steady_meter import ON_CPU
 from altgrad_inspect.metrics.reuse import (
     carry_ranks,
     find_power_of_two,
@@ -30,10 +32,14 @@ class MatrixRanks:
 
     What is carried is always what was measured last, and the drift adds up since then, so that
     errors cannot creep from checkpoint to checkpoint.
+
+    Attributes:
+        note: That the ranks were measured on the CPU for want of memory, else None.
     """
 
     def __init__(self, settings: RankSettings) -> None:
         self._settings = settings
+        self.note: str | None = None
         self._measured: Spectrum | StableRank | None = None
         self._drift = 0.0
 
@@ -76,7 +82,12 @@ class MatrixRanks:
     def _measure(self, matrix: Tensor) -> Outcome:
         settings = self._settings
         keep = settings.spectra or settings.tolerance > 0
-        found = measure_ranks(matrix, settings, keep_singular_values=keep)
+        try:
+            found = measure_ranks(matrix, settings, keep_singular_values=keep)
+            self.note = None
+        except torch.OutOfMemoryError:
+            found = measure_ranks(matrix.cpu(), settings, keep_singular_values=keep)
+            self.note = ON_CPU
         self._drift = 0.0
         self._measured = None if isinstance(found, Undefined) else found
         return found if isinstance(found, Undefined) else self._trim(found)

@@ -74,7 +74,7 @@ class RankRows:
         spectrum, status, reason = None, Status.OK, None
         match outcome:
             case Spectrum() | StableRank():
-                spectrum = outcome
+                spectrum, reason = outcome, self._matrices[index].note
             case Undefined():
                 status, reason = Status.UNDEFINED, outcome.reason
             case str():
