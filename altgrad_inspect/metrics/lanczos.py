@@ -132,13 +132,10 @@ class GolubKahan:
         here = self.num_steps
         short = self._short[:, here]
         long = (self._tall @ short.mT).mT
-        # Once is not enough: what is near the roundings of s1 would grow, not stay there.
-        for _ in range(2):
-            long = _remove(long, self._long[:, :here], self._locked_long)
+        long = _remove(long, self._long[:, :here], self._locked_long)
         long, alpha = self._normalise(long)
         after = (self._tall.mT @ long.mT).mT
-        for _ in range(2):
-            after = _remove(after, self._short[:, : here + 1], self._locked_short)
+        after = _remove(after, self._short[:, : here + 1], self._locked_short)
         self._short[:, here + 1], beta = self._normalise(after)
         self._long[:, here] = long
         self._alphas.append(alpha)
@@ -162,10 +159,19 @@ def _remove(
     basis: Float[Tensor, "batch k d"],
     locked: Float[Tensor, "r d"],
 ) -> Float[Tensor, "batch d"]:
-    """Return the part of each vector that is orthogonal to its basis and to what is locked."""
-    vectors = vectors - (vectors @ locked.mT) @ locked
-    shares = torch.bmm(basis, vectors[:, :, None])
-    return vectors - torch.bmm(basis.mT, shares)[:, :, 0]
+    """Return the part of each vector that is orthogonal to its basis and to what is locked.
+
+    Twice where a digit is lost: else what is near the roundings of s1 grows from step to step.
+    Two passes are always enough (Daniel, Gragg, Kaufman & Stewart 1976, Math. Comp. 30(136)).
+    """
+    for _ in range(2):
+        before = torch.linalg.vector_norm(vectors, dim=1)
+        vectors = vectors - (vectors @ locked.mT) @ locked
+        shares = torch.bmm(basis, vectors[:, :, None])
+        vectors = vectors - torch.bmm(basis.mT, shares)[:, :, 0]
+        if bool((torch.linalg.vector_norm(vectors, dim=1) > before / 10).all()):
+            break
+    return vectors
 
 
 def prepare_matrix(

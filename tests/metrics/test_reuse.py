@@ -228,3 +228,17 @@ def test_the_effective_rank_alone_can_forbid_it() -> None:
 def test_one_value_has_no_entropy_to_lose() -> None:
     assert bound_entropy_change(torch.ones(1, dtype=torch.float64), 0.1) == 0
     assert bound_entropy_change(torch.ones(5, dtype=torch.float64), 9.0) == math.log(5)
+
+
+def test_the_largest_value_moves_the_stable_rank_more_than_the_norm_does() -> None:
+    spectrum = measured(torch.eye(100).double())
+    change = abs((99 + 1.1**2) / 1.1**2 / 100 - 1)
+    assert change > 0.17
+    assert change <= bound_stable_rank_change(spectrum, 0.1)
+
+
+def test_one_weight_that_lost_its_last_bit_between_those_looked_at_is_enough() -> None:
+    earlier = torch.ones(20, 20)
+    earlier[3, 3] = 3 * 2.0**-149
+    assert find_power_of_two(earlier, earlier / 2) is None
+    assert find_power_of_two(earlier / 2, earlier) is None
