@@ -27,7 +27,7 @@ PHASES = {
     "Gram": ("altgrad_inspect.metrics.singular_values:_accumulate_gram",),
     "eigenvalues": ("altgrad_inspect.metrics.singular_values:_find_eigenvalues",),
     "SVD fall-back": ("altgrad_inspect.metrics.spectrum:find_by_svd",),
-    "spectrum, rest": ("altgrad_inspect.engine.rank_rows:measure_spectrum",),
+    "spectrum, rest": ("altgrad_inspect.engine.matrix_ranks:measure_ranks",),
     "tables": ("altgrad_inspect.api.run:_tables", "altgrad_inspect.api.run:Results"),
     "trends": ("altgrad_inspect.api.run:add_diagnosis",),
     "write, render": ("altgrad_inspect.cli.report:deliver",),
