@@ -61,16 +61,17 @@ def find_bars(
 def main() -> None:
     """Write the picture."""
     rows = read_rows()
-    panels = [
+    found = [
         ("report on 10 x MiniLM, over its floor", find_bars(rows, "floor")),
         ("ranks of one matrix, over the floor", find_bars(rows, "spectrum")),
     ]
+    panels = [(title, bars) for title, bars in found if bars]
     height = MARGIN + 3 * GAP + max(len(bars) for _, bars in panels) * (BAR + GAP)
     body = "".join(
         draw_panel(title, bars, 10 + index * WIDTH) for index, (title, bars) in enumerate(panels)
     )
     picture = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH + 20}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * WIDTH + 20}" height="{height}" '
         f'font-family="sans-serif" font-size="11" fill="{INK}">'
         f'<rect width="100%" height="100%" fill="white"/>{body}</svg>\n'
     )
