@@ -71,8 +71,8 @@ def main() -> None:
         draw_panel(title, bars, 10 + index * WIDTH) for index, (title, bars) in enumerate(panels)
     )
     picture = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * WIDTH + 20}" height="{height}" '
-        f'font-family="sans-serif" font-size="11" fill="{INK}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * WIDTH + 20}" '
+        f'height="{height}" font-family="sans-serif" font-size="11" fill="{INK}">'
         f'<rect width="100%" height="100%" fill="white"/>{body}</svg>\n'
     )
     (HERE / "performance.svg").write_text(picture, encoding="utf-8")
