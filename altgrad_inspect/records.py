@@ -1,6 +1,5 @@
 """What the stages hand on to each other: plain facts, no tensors, no behaviour.
 
-    RunRef > CheckpointRef > LayerRef > FileRef   where things are
     FlipCounts, FlipRecord                        one layer, one transition, one quantizer
     Spectrum, RankRecord                          one matrix at one step
     TrendPoint, Alert                             one metric of one matrix over the run
@@ -10,10 +9,8 @@ Field names are the column names of the tables (``altgrad_inspect.tables.schema`
 which also says what each of them means.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 
 class Status(StrEnum):
@@ -36,91 +33,6 @@ class Severity(StrEnum):
     def rank(self) -> int:
         """0 for info, 1 for warning, 2 for critical."""
         return list(Severity).index(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRef:
-    """A file as it stood when its header was read; any later difference means it changed."""
-
-    path: Path
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRef:
-    """Where the bytes of one layer of one checkpoint are.
-
-    Attributes:
-        name: The layer's name with wrapper parts (``module.``, ``_orig_mod.``) removed.
-        stored_name: The name as it stands in the file.
-        dtype: The dtype as safetensors spells it, e.g. ``"BF16"``.
-        shape: The logical shape.
-        file: The file that holds it.
-        offset: Absolute position of the first byte in the file.
-        num_bytes: How many bytes the layer takes.
-    """
-
-    name: str
-    stored_name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: FileRef
-    offset: int
-    num_bytes: int
-
-    @property
-    def num_weights(self) -> int:
-        """Number of elements."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointRef:
-    """One checkpoint as discovered: names and headers were looked at, no weights.
-
-    Attributes:
-        step: Training step; within one run it is unique.
-        stage: Training stage for layouts that restart steps, else 0; orders before step.
-        path: The directory or file that is the checkpoint.
-        layout: The layout that recognised it, e.g. ``"trainer"``.
-        files: The safetensors files that hold its layers, in a stable order.
-        layer_files: From an index file: layer -> its file; empty where there is no index.
-        status: ``ok``; ``skipped`` for an incomplete one; ``failed`` for a damaged one.
-        reason: Why it is left out, else None.
-    """
-
-    step: int
-    stage: int = 0
-    path: Path
-    layout: str
-    files: tuple[Path, ...]
-    layer_files: Mapping[str, str] = field(default_factory=dict)
-    status: Status = Status.OK
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRef:
-    """An ordered run.
-
-    Attributes:
-        path: What the user named, as text, for messages and reports.
-        checkpoints: Complete checkpoints in order; (stage, step) is strictly increasing.
-        skipped: Incomplete and damaged checkpoints, which are named and left out.
-        notes: One sentence each about how the run was read, for stderr.
-        losses: (step, training loss), ascending, from the run's own log; empty if there is none.
-    """
-
-    path: str
-    checkpoints: tuple[CheckpointRef, ...]
-    skipped: tuple[CheckpointRef, ...] = ()
-    notes: tuple[str, ...] = ()
-    losses: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +70,8 @@ class FlipCounts:
     num_to_zero: int
     num_from_zero: int
     num_reverted: int | None
-    num_saturated: int
-    num_underflowed: int
+    num_saturated: int | None
+    num_underflowed: int | None
     num_nonfinite: int
     code_step_mean: float | None
     code_step_max: int | None

@@ -7,7 +7,8 @@ from typing import TypedDict, cast, get_args
 from altgrad_inspect.display import display_name
 from altgrad_inspect.engine.events import Listener
 from altgrad_inspect.errors import ConfigError
-from altgrad_inspect.quantize.spec import Quantizer, parse_quantizer
+from altgrad_inspect.quantize.quantizer import Quantizer
+from altgrad_inspect.quantize.spec import parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
     FlipSettings,
@@ -164,3 +165,9 @@ def read_quantizers(specs: Sequence[str]) -> tuple[Quantizer, ...]:
     settings = FlipSettings(quantizers=tuple(specs))
     named = [DEFAULT_QUANTIZER if spec == "auto" else spec for spec in settings.quantizers]
     return tuple({str(q): q for q in map(parse_quantizer, named)}.values())
+
+
+def find_auto(specs: Sequence[str], quantizers: Sequence[Quantizer]) -> Quantizer | None:
+    """Return the quantizer that ``auto`` among ``specs`` became; None if it was not asked for."""
+    default = parse_quantizer(DEFAULT_QUANTIZER)
+    return default if "auto" in specs and default in quantizers else None

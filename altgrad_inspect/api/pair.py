@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Unpack
 
-from altgrad_inspect.api.options import PairOptions, read_quantizers, read_selection
+from altgrad_inspect.api.options import PairOptions, find_auto, read_quantizers, read_selection
 from altgrad_inspect.engine.diff_rows import build_diff
 from altgrad_inspect.engine.events import Noted, ignore
 from altgrad_inspect.engine.layer import LayerTasks
@@ -54,7 +54,13 @@ def diff(
         on_event(Noted(text=note))
     rows = run_units(
         opened.units,
-        LayerTasks(quantizers=quantizers, ranks=True, updates=(UPDATE,), bits=True),
+        LayerTasks(
+            quantizers=quantizers,
+            auto=find_auto(quant, quantizers),
+            ranks=True,
+            updates=(UPDATE,),
+            bits=True,
+        ),
         device=resolve_device(engine.device),
         num_workers=engine.num_workers,
         num_checkpoints=2,

@@ -14,6 +14,7 @@ from altgrad_inspect.api.options import (
     RankOptions,
     ReportOptions,
     SelectionOptions,
+    find_auto,
     read_quantizers,
     read_rank_settings,
     read_selection,
@@ -55,7 +56,8 @@ def flips(
         NothingMatchedError: There is only one checkpoint.
     """
     quantizers = read_quantizers(quant)
-    return measure_run("flips", run, LayerTasks(quantizers=quantizers), options)
+    tasks = LayerTasks(quantizers=quantizers, auto=find_auto(quant, quantizers))
+    return measure_run("flips", run, tasks, options)
 
 
 def rank(
@@ -107,7 +109,8 @@ def trend(
     settings = read_trend_settings(options)
     if isinstance(run, str | Path) and (Path(run) / RANKS.file_name).is_file():
         return add_diagnosis("trends", Results.read(run), settings)
-    tasks = LayerTasks(quantizers=read_quantizers(quant), ranks=True)
+    quantizers = read_quantizers(quant)
+    tasks = LayerTasks(quantizers=quantizers, auto=find_auto(quant, quantizers), ranks=True)
     return add_diagnosis("trends", measure_run("trends", run, tasks, options), settings)
 
 
@@ -130,8 +133,10 @@ def report(
         Results with all tables.
     """
     settings = read_trend_settings(options)
+    quantizers = read_quantizers(quant)
     tasks = LayerTasks(
-        quantizers=read_quantizers(quant),
+        quantizers=quantizers,
+        auto=find_auto(quant, quantizers),
         ranks=True,
         rank_settings=read_rank_settings(options, spectra=spectra),
     )
@@ -243,7 +248,7 @@ def require_transition(opened: OpenRun) -> None:
 def _tables(opened: OpenRun, rows: LayerRows, tasks: LayerTasks) -> dict[str, pa.Table]:
     tables = {
         CHECKPOINTS.name: build_table(CHECKPOINTS, opened.records),
-        SKIPPED.name: build_table(SKIPPED, rows.skipped),
+        SKIPPED.name: build_table(SKIPPED, (*opened.left_out, *rows.skipped)),
     }
     if tasks.quantizers:
         tables[FLIPS.name] = build_table(FLIPS, rows.flips)

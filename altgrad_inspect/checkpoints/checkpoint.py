@@ -7,12 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from altgrad_inspect.checkpoints.assemblies import assemble_layers
 from altgrad_inspect.checkpoints.header import Header, read_header
 from altgrad_inspect.checkpoints.json_files import read_json_object
-from altgrad_inspect.checkpoints.names import normalise_name, normalise_names
-from altgrad_inspect.display import display_name
+from altgrad_inspect.checkpoints.names import normalise_name
+from altgrad_inspect.checkpoints.schemes.configuration import read_context
+from altgrad_inspect.checkpoints.schemes.fold import fold_tensors
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.records import CheckpointRef, FileRef, LayerRef
+from altgrad_inspect.records import SkippedLayer
+from altgrad_inspect.refs import PLAIN, CheckpointRef, FileRef, LayerRef
 from altgrad_inspect.storage.local import LocalReader
 
 _CONFIG: Final = "config.json"
@@ -32,6 +35,7 @@ class Checkpoint:
         metadata: The files' own notes, of all files together.
         aliases: Name of a layer that is not stored, to the name of the one it shares its
             weights with.
+        left_out: Stored tensors that hold no weights.
         notes: What is worth a sentence, for stderr.
         num_weights: Elements of all layers.
         size_bytes: Size of all files.
@@ -44,10 +48,17 @@ class Checkpoint:
     layers: Mapping[str, LayerRef]
     metadata: Mapping[str, str]
     aliases: Mapping[str, str]
+    left_out: tuple[SkippedLayer, ...]
     notes: tuple[str, ...]
     num_weights: int
     size_bytes: int
     fingerprint: str
+
+    @property
+    def scheme(self) -> str:
+        """How its weights are stored: ``plain``, or the schemes of its coded layers."""
+        schemes = sorted({layer.scheme for layer in self.layers.values()} - {PLAIN})
+        return ", ".join(schemes) or PLAIN
 
 
 def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
@@ -65,73 +76,24 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
             header = read_header(reader)
             headers[path] = (reader.file, header)
             files.append((path.name, reader.size_bytes, header.digest, _sample(reader)))
-    layers, notes = _find_layers(ref, headers)
+    tensors, notes = assemble_layers(ref, headers)
     metadata = {
         key: value for _, header in headers.values() for key, value in header.metadata.items()
     }
+    directory = ref.path if ref.path.is_dir() else ref.path.parent
+    context, about_context = read_context(directory, metadata)
+    folded = fold_tensors(tensors, context)
+    layers = dict(folded.layers)
     return Checkpoint(
         ref=ref,
         layers=MappingProxyType(layers),
         metadata=MappingProxyType(metadata),
         aliases=MappingProxyType(_find_aliases(ref, layers, metadata)),
-        notes=notes,
+        left_out=folded.left_out,
+        notes=(*notes, *about_context, *folded.notes),
         num_weights=sum(layer.num_weights for layer in layers.values()),
         size_bytes=sum(size for _, size, _, _ in files),
         fingerprint=_digest(files),
-    )
-
-
-def _find_layers(
-    ref: CheckpointRef, headers: Mapping[Path, tuple[FileRef, Header]]
-) -> tuple[dict[str, LayerRef], tuple[str, ...]]:
-    home: dict[str, Path] = {}
-    for path, (_, header) in headers.items():
-        for stored in header.tensors:
-            if stored in home and stored not in ref.layer_files:
-                subject, shown = display_name(str(ref.path)), display_name(stored, limit=80)
-                msg = (
-                    f"{subject}: layer '{shown}' is in {display_name(home[stored].name)} and in "
-                    f"{display_name(path.name)}, expected one file (remove what is left over from "
-                    "an earlier save)"
-                )
-                raise CheckpointError(msg)
-            if ref.layer_files.get(stored, path.name) == path.name:
-                home[stored] = path
-    _require_promised(ref, home)
-    names, kept = normalise_names(tuple(home))
-    layers = {
-        names[stored]: _layer_ref(names[stored], stored, *headers[path])
-        for stored, path in home.items()
-    }
-    notes = tuple(
-        f"{display_name(str(ref.path))}: layer '{display_name(stored, limit=80)}' keeps its stored "
-        "name, because another layer has the same one without wrapper parts"
-        for stored in kept
-    )
-    return dict(sorted(layers.items())), notes
-
-
-def _require_promised(ref: CheckpointRef, home: Mapping[str, Path]) -> None:
-    missing = next((stored for stored in ref.layer_files if stored not in home), None)
-    if missing is not None:
-        msg = (
-            f"{display_name(str(ref.path))}: layer '{display_name(missing, limit=80)}' is missing, "
-            f"expected it in {display_name(ref.layer_files[missing])} by the index (save or copy "
-            "the checkpoint again)"
-        )
-        raise CheckpointError(msg)
-
-
-def _layer_ref(name: str, stored: str, file: FileRef, header: Header) -> LayerRef:
-    entry = header.tensors[stored]
-    return LayerRef(
-        name=name,
-        stored_name=stored,
-        dtype=entry.dtype,
-        shape=entry.shape,
-        file=file,
-        offset=header.num_header_bytes + entry.start,
-        num_bytes=entry.end - entry.start,
     )
 
 

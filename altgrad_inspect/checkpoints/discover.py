@@ -21,7 +21,7 @@ from altgrad_inspect.checkpoints.runs import build_run
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, NothingMatchedError
-from altgrad_inspect.records import RunRef
+from altgrad_inspect.refs import RunRef
 
 _MOST_SHOWN: Final = 5
 _MOST_SEARCHED: Final = 50

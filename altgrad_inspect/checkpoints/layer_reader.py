@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -9,9 +10,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes import decode_layer
+from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.records import LayerRef
+from altgrad_inspect.refs import PLAIN, FileRef, LayerRef, Region
 from altgrad_inspect.storage.local import LocalReader
 
 _TORCH_NAMES: Final[Mapping[str, str]] = {
@@ -36,6 +39,7 @@ _TORCH_NAMES: Final[Mapping[str, str]] = {
     "U64": "uint64",
 }
 _MOST_OPEN_FILES: Final = 16
+_ALIGNMENT: Final = 64
 
 
 def torch_dtype(dtype: str) -> torch.dtype | None:
@@ -63,11 +67,35 @@ class LayerReader:
         self._slots = tuple(_Slot(device) for _ in range(num_slots))
         self._readers: OrderedDict[Path, LocalReader] = OrderedDict()
 
-    def read(self, layer: LayerRef, slot: int = 0) -> Tensor:
-        """Read one layer.
+    def load(self, layer: LayerRef, slot: int = 0) -> LoadedLayer:
+        """Read one layer and decode it, if its scheme stores it as codes or in parts.
 
         Args:
             layer: The layer.
+            slot: Which buffer to use, below ``num_slots``.
+
+        Raises:
+            ChangedError: A file is no longer the one whose header was read.
+            CheckpointError: It cannot be read or decoded, or torch has no such dtype.
+        """
+        if layer.scheme == PLAIN:
+            return LoadedLayer(values=self.read(layer, slot))
+        starts = list(accumulate((_aligned(part) for part in layer.parts.values()), initial=0))
+        buffer = self._slots[slot].borrow(starts[-1])
+        for start, part in zip(starts, layer.parts.values(), strict=False):
+            self._fill(part, buffer[start : start + part.num_bytes])
+        delivered = self._slots[slot].deliver(buffer)
+        parts = {
+            role: _shaped(part, delivered[start : start + part.num_bytes])
+            for start, (role, part) in zip(starts, layer.parts.items(), strict=False)
+        }
+        return decode_layer(layer, parts)
+
+    def read(self, layer: LayerRef, slot: int = 0) -> Tensor:
+        """Read one stored tensor.
+
+        Args:
+            layer: A plain layer, or a part of one that is not.
             slot: Which buffer to use, below ``num_slots``.
 
         Returns:
@@ -79,16 +107,33 @@ class LayerReader:
             ChangedError: The file is no longer the one whose header was read.
             CheckpointError: It cannot be read, or torch has no such dtype.
         """
-        dtype, shape = _stored_form(layer)
-        reader = self._open(layer)
-        reader.check_unchanged()
+        _stored_form(layer)
         buffer = self._slots[slot].borrow(layer.num_bytes)
-        if layer.num_bytes:
-            reader.read_into(layer.offset, buffer.numpy().data)
-            reader.check_unchanged()
+        self._fill(layer, buffer)
+        return _shaped(layer, self._slots[slot].deliver(buffer))
+
+    def _fill(self, layer: LayerRef, buffer: Tensor) -> None:
+        """Read the bytes of a stored tensor into ``buffer``, put together from its pieces."""
+        dtype, shape = _stored_form(layer)
+        if not layer.pieces:
+            self._fill_range(layer.file, layer.offset, buffer)
+        else:
+            whole = buffer.view(dtype).reshape(shape)
+            for piece in layer.pieces:
+                content = torch.empty(piece.num_bytes, dtype=torch.uint8)
+                self._fill_range(piece.file, piece.offset, content)
+                stored = content.view(dtype).reshape(piece.shape)
+                for source, target in piece.regions:
+                    whole[_slices(target)] = stored[_slices(source)]
         if dtype is torch.bool:
             buffer.clamp_(max=1)  # torch takes any other byte for neither true nor false
-        return self._slots[slot].deliver(buffer).view(dtype).reshape(shape)
+
+    def _fill_range(self, file: FileRef, offset: int, buffer: Tensor) -> None:
+        reader = self._open(file)
+        reader.check_unchanged()
+        if buffer.numel():
+            reader.read_into(offset, buffer.numpy().data)
+            reader.check_unchanged()
 
     def close(self) -> None:
         """Close all files; closing twice is fine."""
@@ -106,14 +151,14 @@ class LayerReader:
     ) -> None:
         self.close()
 
-    def _open(self, layer: LayerRef) -> LocalReader:
-        path = layer.file.path
+    def _open(self, file: FileRef) -> LocalReader:
+        path = file.path
         reader = self._readers.pop(path, None)
-        if reader is not None and reader.file != layer.file:
+        if reader is not None and reader.file != file:
             reader.close()
             reader = None
         if reader is None:
-            reader = LocalReader(path, expected=layer.file)
+            reader = LocalReader(path, expected=file)
         self._readers[path] = reader
         if len(self._readers) > _MOST_OPEN_FILES:
             self._readers.popitem(last=False)[1].close()
@@ -152,6 +197,20 @@ class _Slot:
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(self._device))
         return delivered
+
+
+def _aligned(part: LayerRef) -> int:
+    """Bytes that a part takes in a buffer, so that the next one starts at any dtype's place."""
+    return -(-part.num_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _slices(region: Region) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) for start, stop in region)
+
+
+def _shaped(layer: LayerRef, content: Tensor) -> Tensor:
+    dtype, shape = _stored_form(layer)
+    return content.view(dtype).reshape(shape)
 
 
 def _stored_form(layer: LayerRef) -> tuple[torch.dtype, tuple[int, ...]]:

@@ -9,7 +9,8 @@ from altgrad_inspect.checkpoints.candidates import OpenedCandidate
 from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step, read_losses
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, HeaderError
-from altgrad_inspect.records import CheckpointRef, RunRef, Status
+from altgrad_inspect.records import Status
+from altgrad_inspect.refs import CheckpointRef, RunRef
 
 
 def build_run(

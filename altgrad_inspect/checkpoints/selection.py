@@ -10,7 +10,7 @@ from typing import Final
 
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import ConfigError, NothingMatchedError
-from altgrad_inspect.records import RunRef
+from altgrad_inspect.refs import RunRef
 
 _REGEX_PREFIX: Final = "re:"
 _GLOB_CHARACTERS: Final = frozenset("*?[")

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 from altgrad_inspect.engine.layer import LayerRows
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.update_rows import UPDATE
-from altgrad_inspect.records import FlipRecord, LayerRef, RankRecord, Spectrum, Status
+from altgrad_inspect.records import FlipRecord, RankRecord, Spectrum, Status
+from altgrad_inspect.refs import LayerRef
 from altgrad_inspect.tables.comparisons import DiffRow
 
 IDENTICAL: Final = "identical"

@@ -1,39 +1,57 @@
 """The flips rows of one layer: which transitions can be compared, and what came of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
 from altgrad_inspect.engine.steady_meter import SteadyMeter
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.metrics.matrices import weightless_reason
-from altgrad_inspect.quantize.spec import TENSOR, Quantizer, ScaleRule
-from altgrad_inspect.records import FlipCounts, FlipRecord, LayerRef, SkippedLayer, Status
-
-STORED_CODES = {
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-}
-"""Safetensors dtypes whose elements are codes of a number format, and which one."""
+from altgrad_inspect.quantize.coded import CodedWeights
+from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
+from altgrad_inspect.records import FlipCounts, FlipRecord, SkippedLayer, Status
+from altgrad_inspect.refs import PLAIN, LayerRef
 
 _CODES_WITHOUT_SCALE = "stored codes without their scale: codes compared, values unknown"
 
-Meters = list[tuple[str, SteadyMeter]]
-"""One meter a quantizer, with the quantizer's name."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """What counts the flips on one quantizer.
+
+    Attributes:
+        name: What the quantizer is called in the table.
+        meter: Counts.
+        are_stored: Whether it compares the codes that are stored.
+    """
+
+    name: str
+    meter: SteadyMeter
+    are_stored: bool
+
+
+Meters = list[Meter]
+"""One a quantizer."""
 
 
 class FlipRows:
     """Turns a layer's sightings into flips rows, one a transition and quantizer."""
 
     def __init__(
-        self, layer: str, quantizers: Sequence[Quantizer], *, compiled: bool = False
+        self,
+        layer: str,
+        quantizers: Sequence[Quantizer],
+        *,
+        auto: Quantizer | None = None,
+        compiled: bool = False,
     ) -> None:
         self.rows: list[FlipRecord] = []
         self._layer = layer
         self._quantizers = tuple(quantizers)
+        self._auto = auto
         self._compiled = compiled
         self._skips = SkipList(layer)
         self._meters: Meters = []
@@ -53,52 +71,58 @@ class FlipRows:
                 return
         gap = find_gap(previous, current) if previous else None
         if previous and gap:
-            for name, _ in self._make_meters(current.ref or previous.ref):
-                self._add(previous, current, name, status=gap[0], reason=gap[1])
+            for one in self._make_meters(current.ref or previous.ref):
+                self._add(previous, current, one.name, status=gap[0], reason=gap[1])
         if current.ref is None or current.weights is None:
             self._meters = []
         elif previous is None or previous.weights is None or gap:
-            self._start(current.ref, current.weights)
+            self._start(current.ref, current.weights, current.coded)
         else:
             self._advance(previous, current, (previous.weights, current.weights))
 
     def _weightless(self, ref: LayerRef, weights: Tensor) -> str | None:
-        return None if ref.dtype in STORED_CODES else weightless_reason(weights.dtype)
+        return None if ref.dtype in FLOAT8_FORMATS else weightless_reason(weights.dtype)
 
     def _make_meters(self, ref: LayerRef | None) -> Meters:
         if ref is None:
             return []
-        if ref.dtype in STORED_CODES:
-            fmt = element_format(STORED_CODES[ref.dtype])
+        if ref.dtype in FLOAT8_FORMATS:
+            fmt = element_format(FLOAT8_FORMATS[ref.dtype])
             quantizer = Quantizer(fmt=fmt, granularity=TENSOR, rule=ScaleRule.NONE)
-            return [(f"stored:{fmt}", SteadyMeter(quantizer, ref.shape, values_known=False))]
-        return [
-            (str(quantizer), SteadyMeter(quantizer, ref.shape, compiled=self._compiled))
-            for quantizer in self._quantizers
-        ]
+            meter = SteadyMeter(quantizer, ref.shape, values_known=False)
+            return [Meter(name=f"stored:{fmt}", meter=meter, are_stored=True)]
+        return [self._make_meter(ref, quantizer) for quantizer in self._quantizers]
 
-    def _start(self, ref: LayerRef, weights: Tensor) -> None:
+    def _make_meter(self, ref: LayerRef, quantizer: Quantizer) -> Meter:
+        meter = SteadyMeter(quantizer, ref.shape, compiled=self._compiled)
+        are_stored = quantizer == self._auto and ref.scheme != PLAIN
+        name = f"stored:{ref.dtype}" if are_stored else str(quantizer)
+        return Meter(name=name, meter=meter, are_stored=are_stored)
+
+    def _start(self, ref: LayerRef, weights: Tensor, coded: CodedWeights | None) -> None:
         self._meters = self._make_meters(ref)
-        for _, meter in self._meters:
+        for one in self._meters:
             try:
-                meter.start(weights)
+                one.meter.start(weights, coded if one.are_stored else None)
             except (MemoryError, RuntimeError) as error:
-                meter.problem = first_line(error)
+                one.meter.problem = first_line(error)
 
     def _advance(
         self, previous: Sighting, current: Sighting, weights: tuple[Tensor, Tensor]
     ) -> None:
-        for name, meter in self._meters:
+        for one in self._meters:
+            name, meter = one.name, one.meter
+            coded = (previous.coded, current.coded) if one.are_stored else (None, None)
             try:
                 if meter.problem:
-                    meter.start(weights[0])
+                    meter.start(weights[0], coded[0])
                     meter.problem = None
-                counts = meter.advance(*weights)
+                counts = meter.advance(*weights, coded)
             except (MemoryError, RuntimeError) as error:
                 meter.problem = first_line(error)
                 self._add(previous, current, name, status=Status.FAILED, reason=meter.problem)
             else:
-                reason = _undefined(counts, name)
+                reason = _undefined(counts, one)
                 status = Status.UNDEFINED if reason else Status.OK
                 self._add(
                     previous,
@@ -132,11 +156,11 @@ class FlipRows:
         )
 
 
-def _undefined(counts: FlipCounts, quantizer: str) -> str | None:
+def _undefined(counts: FlipCounts, one: Meter) -> str | None:
     """Why some of the numbers have no value; None if all have."""
     if counts.num_weights == 0:
         return "empty layer"
-    if quantizer.startswith("stored:"):
+    if not one.meter.values_known:
         return _CODES_WITHOUT_SCALE
     if counts.update_norm is None:
         return (
@@ -160,6 +184,22 @@ def find_gap(previous: Sighting, current: Sighting) -> tuple[Status, str] | None
     elif before is not None and after is not None:
         if before.shape != after.shape:
             reason = f"shape changed from {list(before.shape)} to {list(after.shape)}"
+        elif before.scheme != after.scheme:
+            reason = f"storage scheme changed from {before.scheme} to {after.scheme}"
         elif before.dtype != after.dtype:
             reason = f"dtype changed from {before.dtype} to {after.dtype}"
+        else:
+            reason = _find_regrouping(previous, current)
     return (Status.UNDEFINED, reason) if reason else None
+
+
+def _find_regrouping(previous: Sighting, current: Sighting) -> str | None:
+    """Why codes of one scheme cannot be compared; None if they can."""
+    if previous.coded is None or current.coded is None:
+        return None
+    if previous.coded.fmt != current.coded.fmt:
+        return f"format changed from {previous.coded.fmt} to {current.coded.fmt}"
+    if previous.coded.scales.view != current.coded.scales.view:
+        before, after = (len(one.coded.scales.values) for one in (previous, current) if one.coded)
+        return f"the weights share scales in another way: {before} rows of blocks, then {after}"
+    return None

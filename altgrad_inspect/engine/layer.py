@@ -16,7 +16,7 @@ from altgrad_inspect.engine.sighting import Sighting, first_line
 from altgrad_inspect.engine.sweep_rows import SweepRows
 from altgrad_inspect.engine.update_rows import UPDATE_TOTAL, UpdateRows
 from altgrad_inspect.errors import InspectError
-from altgrad_inspect.quantize.spec import Quantizer
+from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.records import FlipRecord, RankRecord, SkippedLayer
 from altgrad_inspect.settings import RankSettings
 from altgrad_inspect.tables.comparisons import SweepLayerRow
@@ -28,6 +28,8 @@ class LayerTasks:
 
     Attributes:
         quantizers: For flips; empty for none.
+        auto: The one of them that stands for whatever is stored: a layer that is stored as
+            codes is compared by these instead. None if there is no such one.
         ranks: Whether to compute spectra.
         rank_settings: How spectra are computed, and whether the rows keep them.
         updates: Subjects of the updates to measure the ranks of, beside those of the weights:
@@ -39,6 +41,7 @@ class LayerTasks:
     """
 
     quantizers: tuple[Quantizer, ...] = ()
+    auto: Quantizer | None = None
     ranks: bool = False
     rank_settings: RankSettings = field(default_factory=RankSettings)
     updates: tuple[str, ...] = ()
@@ -104,7 +107,8 @@ def measure_layer(
         if ref is not None:
             is_kept = first is None and tasks.num_slots > 2
             try:
-                current.weights = reader.read(ref, 2 if is_kept else slot)
+                loaded = reader.load(ref, 2 if is_kept else slot)
+                current.weights, current.coded = loaded.values, loaded.coded
             except (InspectError, MemoryError, RuntimeError) as error:
                 current.problem = first_line(error)
             slot = slot if is_kept else 1 - slot
@@ -125,7 +129,9 @@ class _Rows:
             SweepRows(layer, tasks.sweep, compiled=tasks.compiled) if tasks.sweep else None
         )
         self._flips = (
-            FlipRows(layer, tasks.quantizers, compiled=tasks.compiled) if tasks.quantizers else None
+            FlipRows(layer, tasks.quantizers, auto=tasks.auto, compiled=tasks.compiled)
+            if tasks.quantizers
+            else None
         )
         self._ranks = RankRows(layer, tasks.rank_settings) if tasks.ranks else None
         self._updates = tuple(

@@ -11,7 +11,8 @@ from altgrad_inspect.display import display_name
 from altgrad_inspect.engine.open_run import build_record, select_units
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.records import CheckpointRecord, CheckpointRef
+from altgrad_inspect.records import CheckpointRecord
+from altgrad_inspect.refs import CheckpointRef
 from altgrad_inspect.settings import SelectionSettings
 
 

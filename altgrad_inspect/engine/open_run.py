@@ -9,7 +9,8 @@ from altgrad_inspect.checkpoints.discover import discover_run
 from altgrad_inspect.checkpoints.selection import matches, select_checkpoints, select_layers
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.records import CheckpointRecord, CheckpointRef, RunRef, Status
+from altgrad_inspect.records import CheckpointRecord, SkippedLayer, Status
+from altgrad_inspect.refs import CheckpointRef, RunRef
 from altgrad_inspect.settings import SelectionSettings
 
 RunTarget = str | Path | Sequence[str | Path]
@@ -25,6 +26,7 @@ class OpenRun:
         checkpoints: Those that could be opened, in order.
         records: One row for every checkpoint, skipped and failed ones included.
         units: The selected layers, by name.
+        left_out: Stored tensors that hold no weights, such as activation scales.
         notes: Sentences for stderr.
     """
 
@@ -32,6 +34,7 @@ class OpenRun:
     checkpoints: tuple[Checkpoint, ...]
     records: tuple[CheckpointRecord, ...]
     units: tuple[LayerUnit, ...]
+    left_out: tuple[SkippedLayer, ...]
     notes: tuple[str, ...]
 
 
@@ -82,6 +85,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         checkpoints=tuple(opened),
         records=tuple(records),
         units=units,
+        left_out=find_left_out(opened, selection),
         notes=(*notes, *layer_notes),
     )
 
@@ -123,6 +127,21 @@ def select_units(
     return tuple(units), notes
 
 
+def find_left_out(
+    checkpoints: Sequence[Checkpoint], selection: SelectionSettings
+) -> tuple[SkippedLayer, ...]:
+    """Return the tensors without weights of all checkpoints, each once, as far as selected."""
+    found = dict.fromkeys(row for checkpoint in checkpoints for row in checkpoint.left_out)
+    return tuple(
+        row
+        for row in found
+        if not any(matches(pattern, row.layer) for pattern in selection.exclude)
+        and (
+            not selection.layers or any(matches(pattern, row.layer) for pattern in selection.layers)
+        )
+    )
+
+
 def build_record(
     path: str,
     ref: CheckpointRef,
@@ -137,7 +156,7 @@ def build_record(
         step=ref.step,
         path=path,
         layout=ref.layout,
-        scheme="plain" if checkpoint else None,
+        scheme=checkpoint.scheme if checkpoint else None,
         num_layers=len(checkpoint.layers) if checkpoint else None,
         num_weights=checkpoint.num_weights if checkpoint else None,
         size_bytes=checkpoint.size_bytes if checkpoint else None,

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from altgrad_inspect.records import LayerRecord, LayerRef
+from altgrad_inspect.records import LayerRecord
+from altgrad_inspect.refs import PLAIN, LayerRef
 
 FLIP_WEIGHTS_PER_SECOND = 60e6
 """Weights a core encodes, compares and counts; a rough figure, for estimates only."""
@@ -122,6 +123,8 @@ def _unit_memory_bytes(unit: LayerUnit, num_quantizers: int) -> int:
     for _, ref in unit.present:
         small = min(ref.shape[0], prod(ref.shape[1:])) if len(ref.shape) > 1 else 0
         codes = 2 * num_quantizers * ref.num_weights
+        if ref.scheme != PLAIN:
+            codes += 2 * (4 + 1) * ref.num_weights  # decoded, and the codes one to a byte
         sizes.append(2 * ref.num_bytes + codes + 3 * 8 * small**2)
     return max(sizes)
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.errors import InspectError
-from altgrad_inspect.records import LayerRef, SkippedLayer
+from altgrad_inspect.quantize.coded import CodedWeights
+from altgrad_inspect.records import SkippedLayer
+from altgrad_inspect.refs import LayerRef
 
 
 @dataclass(slots=True)
@@ -16,14 +18,16 @@ class Sighting:
     Attributes:
         step: Of the checkpoint.
         ref: Where it is; None if the checkpoint lacks it.
-        weights: As stored; None if missing or unreadable. Valid until the reader's slot
-            is used again, that is for this checkpoint and the next.
+        weights: As stored, or as decoded from ``coded``; None if missing or unreadable. Valid
+            until the reader's slot is used again, that is for this checkpoint and the next.
+        coded: The codes that are stored, where they are.
         problem: Why it could not be read, else None.
     """
 
     step: int
     ref: LayerRef | None = None
     weights: Tensor | None = None
+    coded: CodedWeights | None = None
     problem: str | None = None
 
     def same_bits_as(self, other: "Sighting") -> bool:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.metrics.flips import FlipMeter
-from altgrad_inspect.quantize.spec import Quantizer
+from altgrad_inspect.quantize.coded import CodedWeights
+from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.records import FlipCounts
 
 ON_CPU = "computed on the CPU: out of GPU memory"
@@ -25,6 +26,7 @@ class SteadyMeter:
 
     Attributes:
         note: `ON_CPU` if that is where it counts, else None.
+        values_known: As given.
         problem: For its owner: why the last call did not come to its end, else None.
     """
 
@@ -38,32 +40,51 @@ class SteadyMeter:
     ) -> None:
         self.note: str | None = None
         self.problem: str | None = None
+        self.values_known = values_known
         self._meter = FlipMeter(quantizer, shape, values_known=values_known, compiled=compiled)
 
-    def start(self, weights: Tensor) -> None:
+    def start(self, weights: Tensor, coded: CodedWeights | None = None) -> None:
         """As `FlipMeter.start`."""
         try:
-            self._meter.start(self._place(weights))
+            self._meter.start(self._place(weights), self._place_codes(coded))
         except torch.OutOfMemoryError:
             if self.note:  # it is on the CPU already
                 raise
             self.note = ON_CPU
-            self._meter.start(self._place(weights))
+            self._meter.start(self._place(weights), self._place_codes(coded))
 
-    def advance(self, earlier: Tensor, later: Tensor) -> FlipCounts:
+    def advance(
+        self,
+        earlier: Tensor,
+        later: Tensor,
+        coded: tuple[CodedWeights | None, CodedWeights | None] = (None, None),
+    ) -> FlipCounts:
         """As `FlipMeter.advance`.
 
         A transition during which memory runs out is counted again from its beginning, as
         the first of the layer: which weights it turned back is then not known.
+
+        Args:
+            earlier: As for `FlipMeter.advance`.
+            later: As for `FlipMeter.advance`.
+            coded: The codes of both, where they are what is stored.
         """
+        before, after = coded
         try:
-            return self._meter.advance(self._place(earlier), self._place(later))
+            return self._meter.advance(
+                self._place(earlier), self._place(later), self._place_codes(after)
+            )
         except torch.OutOfMemoryError:
             if self.note:  # it is on the CPU already
                 raise
             self.note = ON_CPU
-            self._meter.start(self._place(earlier))
-            return self._meter.advance(self._place(earlier), self._place(later))
+            self._meter.start(self._place(earlier), self._place_codes(before))
+            return self._meter.advance(
+                self._place(earlier), self._place(later), self._place_codes(after)
+            )
 
     def _place(self, weights: Tensor) -> Tensor:
         return weights.cpu() if self.note else weights
+
+    def _place_codes(self, coded: CodedWeights | None) -> CodedWeights | None:
+        return coded.cpu() if self.note and coded is not None else coded

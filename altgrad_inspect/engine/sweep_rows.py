@@ -13,12 +13,14 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.engine.flip_rows import STORED_CODES, find_gap
+from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
+from altgrad_inspect.engine.flip_rows import find_gap
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.metrics.matrices import weightless_reason
-from altgrad_inspect.quantize.spec import Quantizer
-from altgrad_inspect.records import FlipCounts, LayerRef, SkippedLayer, Status
+from altgrad_inspect.quantize.quantizer import Quantizer
+from altgrad_inspect.records import FlipCounts, SkippedLayer, Status
+from altgrad_inspect.refs import LayerRef
 from altgrad_inspect.tables.comparisons import SweepLayerRow, SweepRow
 
 STALL_TRANSITIONS: Final = 3
@@ -108,8 +110,8 @@ class SweepRows:
             flip_fraction_last=last.flip_fraction,
             stall_fraction_median=_find_median(count.stall_fraction for count in counts),
             stall_fraction_last=last.stall_fraction,
-            saturated_fraction_last=last.num_saturated / last.num_weights,
-            underflowed_fraction_last=last.num_underflowed / last.num_weights,
+            saturated_fraction_last=(last.num_saturated or 0) / last.num_weights,
+            underflowed_fraction_last=(last.num_underflowed or 0) / last.num_weights,
             is_stalling=is_stalling(counts),
         )
 
@@ -186,6 +188,6 @@ def _count(one: _Format, earlier: Tensor, later: Tensor, *, compiled: bool) -> N
 
 
 def _find_weightless(ref: LayerRef, weights: Tensor) -> str | None:
-    if ref.dtype in STORED_CODES:
+    if ref.dtype in FLOAT8_FORMATS:
         return f"{ref.dtype} codes as stored: other formats would need the weights behind them"
     return weightless_reason(weights.dtype)

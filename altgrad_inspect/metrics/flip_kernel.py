@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from altgrad_inspect.codebooks import CodebookFormat
 from altgrad_inspect.formats import ElementFormat, IntFormat
 from altgrad_inspect.metrics.flip_tally import FlipTally
 from altgrad_inspect.quantize.grids import clip_limit
@@ -69,6 +70,8 @@ class Grid(NamedTuple):
 
 def describe_grid(fmt: ElementFormat) -> Grid | None:
     """The numbers of ``fmt`` for the kernel, or None if it does not cover the format."""
+    if isinstance(fmt, CodebookFormat) or fmt.lowest_ordinal != -fmt.code_of_max:
+        return None
     limit, is_inclusive = clip_limit(fmt)
     # Magnitudes whose bits are above these are clipped.
     clip_bits = _bits(limit) - np.int32(is_inclusive)

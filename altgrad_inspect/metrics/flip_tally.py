@@ -56,11 +56,14 @@ class FlipTally:
         fmt: The format.
         values_known: Whether the stored numbers are the weights.
         unit: Power of two that weights are divided by before they are squared.
+        are_stored: Whether the codes are what is stored, with no weights behind them: then
+            nobody knows what was clipped, what vanished, or how many flips to expect.
     """
 
     fmt: ElementFormat
     values_known: bool
     unit: float
+    are_stored: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     sums: dict[str, float] = field(default_factory=dict)
     histogram: list[int] = field(default_factory=lambda: [0] * (len(_HISTOGRAM_EDGES) + 1))
@@ -160,24 +163,25 @@ class FlipTally:
         known = self.all_finite and self.values_known and num_weights > 0
         update_norm = self.sums.get("update_squares", 0.0) ** 0.5 * self.unit
         earlier_norm = self.sums.get("earlier_squares", 0.0) ** 0.5 * self.unit
-        scale_bits = (scales.values.view(torch.int32) for scales in (earlier, later))
         return FlipCounts(
             num_weights=num_weights,
             num_updated=counts["num_updated"],
             num_flipped=counts["num_flipped"],
             num_recoded=counts["num_recoded"],
             num_scales=later.values.numel(),
-            num_scales_changed=_count_different(*scale_bits),
+            num_scales_changed=int(torch.count_nonzero(later.differs_from(earlier))),
             scale_ratio_max=_scale_ratio_max(earlier, later),
-            num_expected_flips=self.sums.get("expected", 0.0) if known else None,
+            num_expected_flips=(
+                self.sums.get("expected", 0.0) if known and not self.are_stored else None
+            ),
             num_up=counts["num_up"],
             num_down=counts["num_down"],
             num_sign_flipped=counts["num_sign_flipped"],
             num_to_zero=counts["num_to_zero"],
             num_from_zero=counts["num_from_zero"],
             num_reverted=counts["num_reverted"] if has_before else None,
-            num_saturated=counts["num_saturated"],
-            num_underflowed=counts["num_underflowed"],
+            num_saturated=None if self.are_stored else counts["num_saturated"],
+            num_underflowed=None if self.are_stored else counts["num_underflowed"],
             num_nonfinite=counts["num_nonfinite"],
             code_step_mean=counts["distance"] / num_moved if num_moved else None,
             code_step_max=self.distance_max if num_moved else None,

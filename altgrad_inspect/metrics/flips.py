@@ -12,6 +12,10 @@ For consecutive checkpoints a -> b of one layer, with s the scales of a checkpoi
     expected    sum of min(1, abs(b - a) / cell), cell = s_a * ulp(a / s_a): the flips that
                 weights placed uniformly in their cells would make
 
+Where codes are what is stored, the weights are what they decode to. The own codes are then the
+stored ones, and a weight is encoded only at the scales of the other checkpoint. Where a block
+has the same scale in both, the stored codes are compared as they are.
+
 A `FlipMeter` follows one layer through the run. It keeps the codes of the checkpoint it
 saw last, and those of the one before at the same scales: two bytes a weight for formats of
 up to 8 bits. Everything else is worked on tile by tile, while the tile is in the cache.
@@ -26,9 +30,11 @@ from torch import Tensor
 from altgrad_inspect.metrics.flip_kernel import FlipKernel, describe_grid
 from altgrad_inspect.metrics.flip_tally import FlipTally, Tile
 from altgrad_inspect.metrics.matrices import matrix_shapes
-from altgrad_inspect.quantize.grids import encode_ordinals, ordinal_dtype
-from altgrad_inspect.quantize.scales import Scales, View, fit_scales, tiles, view_for
-from altgrad_inspect.quantize.spec import Quantizer
+from altgrad_inspect.quantize.coded import CodedWeights
+from altgrad_inspect.quantize.grids import ordinal_dtype
+from altgrad_inspect.quantize.quantizer import MasterCast, Quantizer, Ties
+from altgrad_inspect.quantize.rules import fit_scales
+from altgrad_inspect.quantize.scales import Scales, View, tiles, view_for
 from altgrad_inspect.records import FlipCounts
 
 _KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -81,33 +87,58 @@ class FlipMeter:
             num_matrices, rows, cols = plan.num_matrices, plan.rows, plan.cols
         self.problem: str | None = None
         self._quantizer = quantizer
+        is_kernel_rule = (quantizer.master_cast, quantizer.ties) == (MasterCast.NONE, Ties.EVEN)
         self._view: View = view_for(quantizer, num_matrices=num_matrices, rows=rows, cols=cols)
         self._values_known = values_known
-        self._grid = describe_grid(quantizer.fmt) if compiled else None
+        self._grid = describe_grid(quantizer.fmt) if compiled and is_kernel_rule else None
         self._last: _Encoded | None = None
 
     @torch.inference_mode()
-    def start(self, weights: Shaped[Tensor, "*shape"]) -> None:
-        """Encode the first checkpoint of a run of comparable ones."""
+    def start(self, weights: Shaped[Tensor, "*shape"], coded: CodedWeights | None = None) -> None:
+        """Encode the first checkpoint of a run of comparable ones.
+
+        Args:
+            weights: Weights as stored, or as decoded from ``coded``.
+            coded: The codes that are stored; then none are made.
+        """
+        if coded is not None:
+            self._view = coded.scales.view
+            self._last = _Encoded(scales=coded.scales, codes=coded.ordinals.clone())
+            return
         weights = weights.reshape(self._view.shape)
-        scales = fit_scales(weights, self._quantizer, self._view)
-        codes = torch.empty(
-            self._view.shape, dtype=ordinal_dtype(self._quantizer.fmt), device=weights.device
-        )
+        fmt = self._quantizer.fmt
+        scales = self._fit(weights)
+        codes = torch.empty(self._view.shape, dtype=ordinal_dtype(fmt), device=weights.device)
         for rows, cols in tiles(self._view, weights.device):
-            scaled = weights[rows, cols].float() / scales.tile(rows, cols)
-            codes[rows, cols] = encode_ordinals(scaled, self._quantizer.fmt)
+            scaled = scales.scale_down(self._cast(weights[rows, cols]), rows, cols)
+            codes[rows, cols] = scales.encode(scaled, fmt, (rows, cols), ties=self._quantizer.ties)
         self._last = _Encoded(scales=scales, codes=codes)
+
+    def _fit(self, weights: Tensor) -> Scales:
+        if self._quantizer.master_cast is MasterCast.BF16:
+            weights = weights.bfloat16()
+        return fit_scales(weights, self._quantizer, self._view)
+
+    def _cast(self, weights: Tensor) -> Tensor:
+        """Return the weights of a tile in float32, by way of what they are cast to first."""
+        if self._quantizer.master_cast is MasterCast.BF16:
+            weights = weights.bfloat16()
+        return weights.float()
 
     @torch.inference_mode()
     def advance(
-        self, earlier: Shaped[Tensor, "*shape"], later: Shaped[Tensor, "*shape"]
+        self,
+        earlier: Shaped[Tensor, "*shape"],
+        later: Shaped[Tensor, "*shape"],
+        coded: CodedWeights | None = None,
     ) -> FlipCounts:
         """Count what changed from ``earlier``, the checkpoint seen last, to ``later``.
 
         Args:
             earlier: Weights as stored; the very ones given to the last call.
             later: Weights as stored, same shape, device and dtype.
+            coded: The codes that ``later`` was decoded from, if it was stored as codes; of the
+                same format and view as those given to the last call.
 
         Raises:
             RuntimeError: `start` was not called.
@@ -117,15 +148,16 @@ class FlipMeter:
             msg = "FlipMeter: advance before start"
             raise RuntimeError(msg)
         earlier, later = earlier.reshape(self._view.shape), later.reshape(self._view.shape)
-        scales = fit_scales(later, self._quantizer, self._view)
-        same_scales = torch.equal(scales.values, last.scales.values)
+        scales = self._fit(later) if coded is None else coded.scales
+        same_scales = scales.equals(last.scales)
         before = torch.empty_like(last.codes) if last.before is None else last.before
         tally = FlipTally(
             fmt=self._quantizer.fmt,
             values_known=self._values_known,
+            are_stored=coded is not None or not self._values_known,
             unit=_square_safe_unit(earlier, later),
         )
-        kernel = self._open_kernel(later)
+        kernel = self._open_kernel(later, scales)
         num_counted = 0
         for rows, cols in tiles(self._view, later.device):
             if kernel is not None and kernel.add(
@@ -139,9 +171,11 @@ class FlipMeter:
                 continue
             tile = self._encode_tile(
                 (earlier[rows, cols], later[rows, cols]),
-                (last.scales.tile(rows, cols), scales.tile(rows, cols)),
+                (last.scales, scales),
                 (last.codes[rows, cols], None if last.before is None else before[rows, cols]),
+                (rows, cols),
                 same_scales=same_scales,
+                stored_code=None if coded is None else coded.ordinals[rows, cols],
                 earlier_may_hold_nan=last.may_hold_nan,
             )
             tally.add(tile)
@@ -158,38 +192,56 @@ class FlipMeter:
         )
         return counts
 
-    def _open_kernel(self, weights: Tensor) -> FlipKernel | None:
+    def _open_kernel(self, weights: Tensor, scales: Scales) -> FlipKernel | None:
         if self._grid is None or weights.device.type != "cpu" or not self._values_known:
             return None
-        return FlipKernel(self._grid) if weights.dtype in _KERNEL_DTYPES else None
+        is_covered = weights.dtype in _KERNEL_DTYPES and scales.is_plain
+        return FlipKernel(self._grid) if is_covered else None
 
     def _encode_tile(
         self,
         weights: tuple[Tensor, Tensor],
-        scales: tuple[Tensor, Tensor],
+        scales: tuple[Scales, Scales],
         codes: tuple[Tensor, Tensor | None],
+        at: tuple[slice, slice],
         *,
         same_scales: bool,
+        stored_code: Tensor | None,
         earlier_may_hold_nan: bool,
     ) -> Tile:
-        fmt = self._quantizer.fmt
-        earlier32, later32 = weights[0].float(), weights[1].float()
-        later_scaled = later32 / scales[0]
+        fmt, ties = self._quantizer.fmt, self._quantizer.ties
+        earlier32, later32 = self._cast(weights[0]), self._cast(weights[1])
+        later_scaled = scales[0].scale_down(later32, *at)
         nan = bool(torch.isnan(later_scaled.sum()))  # +Inf - Inf too: then one pass in vain
-        later_code = encode_ordinals(later_scaled, fmt, may_hold_nan=nan)
+        if same_scales and stored_code is not None:
+            later_code = stored_code
+        else:
+            later_code = scales[0].encode(later_scaled, fmt, at, ties=ties, may_hold_nan=nan)
         later_own_code, earlier_own_code = later_code, codes[0]
         if not same_scales:
-            later_scaled = later32 / scales[1]
-            later_own_code = encode_ordinals(later_scaled, fmt, may_hold_nan=nan)
-            earlier_own_code = encode_ordinals(
-                earlier32 / scales[1], fmt, may_hold_nan=earlier_may_hold_nan
+            later_scaled = scales[1].scale_down(later32, *at)
+            earlier_own_code = scales[1].encode(
+                scales[1].scale_down(earlier32, *at),
+                fmt,
+                at,
+                ties=ties,
+                may_hold_nan=earlier_may_hold_nan,
             )
+            if stored_code is None:
+                later_own_code = scales[1].encode(
+                    later_scaled, fmt, at, ties=ties, may_hold_nan=nan
+                )
+            else:
+                same_block = ~scales[1].pick(scales[1].differs_from(scales[0]), *at)
+                later_own_code = stored_code
+                later_code = torch.where(same_block, stored_code, later_code)
+                earlier_own_code = torch.where(same_block, codes[0], earlier_own_code)
         return Tile(
             earlier=weights[0],
             later=weights[1],
-            earlier_scaled=earlier32 / scales[0],
+            earlier_scaled=scales[0].scale_down(earlier32, *at),
             later_scaled=later_scaled,
-            cell_scale=scales[0],
+            cell_scale=scales[0].tile(*at),
             earlier_code=codes[0],
             later_code=later_code,
             earlier_own_code=earlier_own_code,

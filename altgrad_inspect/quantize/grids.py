@@ -13,10 +13,13 @@ import math
 from functools import cache
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
+from altgrad_inspect.codebooks import CodebookFormat
+from altgrad_inspect.errors import FormatError
 from altgrad_inspect.formats import ElementFormat, FloatFormat, IntFormat
+from altgrad_inspect.quantize.quantizer import Ties
 
 _NATIVE_CASTS = {
     "float8_e4m3fn": torch.float8_e4m3fn,
@@ -30,8 +33,8 @@ _FLOAT64_MANTISSA_BITS = 52
 
 
 def ordinal_dtype(fmt: ElementFormat) -> torch.dtype:
-    """The integer dtype that holds the ordinals of ``fmt``: int8 up to 8 bits, else int16."""
-    return torch.int8 if fmt.bits <= 8 else torch.int16
+    """The integer dtype that holds the ordinals of ``fmt``: int8 up to 127, else int16."""
+    return torch.int8 if max(-fmt.lowest_ordinal, fmt.code_of_max) <= 127 else torch.int16
 
 
 def nan_ordinal(fmt: ElementFormat) -> int:
@@ -40,21 +43,32 @@ def nan_ordinal(fmt: ElementFormat) -> int:
 
 
 def encode_ordinals(
-    scaled: Float[Tensor, "*shape"], fmt: ElementFormat, *, may_hold_nan: bool = True
+    scaled: Float[Tensor, "*shape"],
+    fmt: ElementFormat,
+    *,
+    may_hold_nan: bool = True,
+    ties: Ties = Ties.EVEN,
 ) -> Integer[Tensor, "*shape"]:
     """Round ``scaled`` (weights over their scale) onto ``fmt``.
 
-    Nearest, ties to the even code, saturating at the largest value; infinities saturate.
+    Nearest, saturating at the largest value; infinities saturate.
 
     Args:
         scaled: float32, any shape and device.
         fmt: The format.
         may_hold_nan: False if the caller knows that there is no NaN, which saves a pass.
+        ties: Where the middle between two values goes; a codebook has a rule of its own.
 
     Returns:
-        Ordinals in [-code_of_max, code_of_max], or `nan_ordinal`; int8 or int16.
+        Ordinals in [lowest_ordinal, code_of_max], or `nan_ordinal`; int8 or int16.
     """
-    if isinstance(fmt, IntFormat):
+    if isinstance(fmt, CodebookFormat):
+        midpoints = torch.tensor(fmt.midpoints, dtype=torch.float32, device=scaled.device)
+        places = torch.bucketize(scaled.contiguous(), midpoints, out_int32=True)
+        ordinals = places.add_(fmt.lowest_ordinal).to(ordinal_dtype(fmt))
+    elif ties is not Ties.EVEN:
+        ordinals = _round_by_midpoints(scaled, fmt, ties)
+    elif isinstance(fmt, IntFormat):
         ordinals = _round_to_integers(scaled, fmt)
     elif fmt.name in _NATIVE_CASTS:
         ordinals = _cast(scaled, fmt)
@@ -70,8 +84,36 @@ def encode_ordinals(
 def _round_to_integers(
     scaled: Float[Tensor, "*shape"], fmt: IntFormat
 ) -> Integer[Tensor, "*shape"]:
-    rounded = torch.nan_to_num(scaled, nan=0.0, posinf=fmt.max, neginf=-fmt.max).round_()
-    return rounded.clamp_(-fmt.max, fmt.max).to(ordinal_dtype(fmt))
+    low, high = float(fmt.lowest_ordinal), fmt.max
+    rounded = torch.nan_to_num(scaled, nan=0.0, posinf=high, neginf=low).round_()
+    return rounded.clamp_(low, high).to(ordinal_dtype(fmt))
+
+
+def _round_by_midpoints(
+    scaled: Float[Tensor, "*shape"], fmt: FloatFormat | IntFormat, ties: Ties
+) -> Integer[Tensor, "*shape"]:
+    """Round with ties away from zero or towards it, by search among the midpoints."""
+    midpoints = _midpoints(fmt).to(scaled.device)
+    # float32 holds every midpoint of formats that reach no further, so comparing is exact.
+    magnitude = scaled.abs().contiguous()
+    places = torch.bucketize(magnitude, midpoints, out_int32=True, right=ties is Ties.AWAY)
+    ordinals = torch.where(scaled < 0, places.clamp(max=-fmt.lowest_ordinal).neg_(), places)
+    return ordinals.to(ordinal_dtype(fmt))
+
+
+@cache
+def _midpoints(fmt: FloatFormat | IntFormat) -> Float[Tensor, " midpoints"]:
+    """Middles between neighbouring values from zero on, float32, exact.
+
+    Raises:
+        FormatError: float32 cannot hold them.
+    """
+    values = torch.tensor([fmt.value_of(i) for i in range(fmt.code_of_max + 1)]).double()
+    middles = (values[1:] + values[:-1]) / 2
+    if not torch.equal(middles.float().double(), middles):
+        msg = f"{fmt.name}: too wide for ties other than to the even code (use another format)"
+        raise FormatError(msg)
+    return middles.float()
 
 
 def _cast(scaled: Float[Tensor, "*shape"], fmt: FloatFormat) -> Integer[Tensor, "*shape"]:
@@ -147,11 +189,35 @@ def _values(fmt: ElementFormat) -> Float[Tensor, " codes"]:
     """Every value of ``fmt`` in float64, the one at `nan_ordinal` first."""
     lowest = nan_ordinal(fmt)
     values = torch.full((1 - 2 * lowest,), torch.nan, dtype=torch.float64)
-    for ordinal in range(fmt.code_of_max + 1):
-        value = fmt.value_of(ordinal)
-        values[-ordinal - lowest] = -value
-        values[ordinal - lowest] = value
+    for ordinal in range(fmt.lowest_ordinal, fmt.code_of_max + 1):
+        values[ordinal - lowest] = fmt.value_of(ordinal)
     return values
+
+
+def ordinals_of_codes(
+    codes: UInt8[Tensor, "*shape"], fmt: ElementFormat
+) -> Integer[Tensor, "*shape"]:
+    """Return the ordinals of codes as they are stored, one to a byte.
+
+    Args:
+        codes: uint8; below 2**bits.
+        fmt: A format of at most 8 bits; NaN and infinite codes get `nan_ordinal`.
+    """
+    return _ordinals_by_code(fmt).to(codes.device)[codes.int()]
+
+
+@cache
+def _ordinals_by_code(fmt: ElementFormat) -> Integer[Tensor, " codes"]:
+    num_codes = len(fmt.values) if isinstance(fmt, CodebookFormat) else 1 << fmt.bits
+    if isinstance(fmt, CodebookFormat):
+        ordinals = [fmt.ordinal_of_code(code) for code in range(num_codes)]
+    elif isinstance(fmt, IntFormat):
+        ordinals = [int(fmt.decode(code)) for code in range(num_codes)]
+    else:
+        values = [fmt.decode(code) for code in range(num_codes)]
+        known = [fmt.ordinal(value) if math.isfinite(value) else None for value in values]
+        ordinals = [nan_ordinal(fmt) if one is None else one for one in known]
+    return torch.tensor(ordinals, dtype=ordinal_dtype(fmt))
 
 
 def measure_ulps(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Float[Tensor, "*shape"]:
@@ -169,6 +235,11 @@ def measure_ulps(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Float[T
     """
     if isinstance(fmt, IntFormat):
         return torch.ones_like(scaled)
+    if isinstance(fmt, CodebookFormat):
+        widths = [fmt.ulp(value) for value in fmt.sorted_values]
+        midpoints = torch.tensor(fmt.midpoints, dtype=torch.float32, device=scaled.device)
+        places = torch.bucketize(scaled.contiguous(), midpoints)
+        return torch.tensor(widths, dtype=torch.float32, device=scaled.device)[places]
     lowest = 1 - fmt.bias
     highest = max(lowest, _exponent_of_max(fmt))
     if lowest - fmt.mantissa_bits > -_FLOAT32_BIAS:
@@ -206,6 +277,10 @@ def clip_limit(fmt: ElementFormat) -> tuple[float, bool]:
 
 def count_clipped(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> int:
     """Count what `clip_limit` calls clipped; infinities are, NaN is not."""
+    if fmt.lowest_ordinal != -fmt.code_of_max:
+        lowest = fmt.value_of(fmt.lowest_ordinal)
+        above = scaled > fmt.max + fmt.ulp(fmt.max) / 2
+        return int(torch.count_nonzero(above | (scaled < lowest - fmt.ulp(lowest) / 2)))
     limit, inclusive = clip_limit(fmt)
     magnitude = scaled.abs()
     return int(torch.count_nonzero(magnitude >= limit if inclusive else magnitude > limit))

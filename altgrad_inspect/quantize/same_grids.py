@@ -8,10 +8,14 @@ weights so small that the scale itself underflows (below about 1e-36).
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 from altgrad_inspect.formats import ElementFormat
-from altgrad_inspect.quantize.scales import UNSCALED_MAX
-from altgrad_inspect.quantize.spec import Quantizer, ScaleRule
+from altgrad_inspect.quantize.quantizer import Quantizer, ScaleRule
+from altgrad_inspect.quantize.rules.amax import UNSCALED_MAX
+
+_RULES_BY_SIZE: Final = frozenset({ScaleRule.AMAX, ScaleRule.POW2, ScaleRule.NONE, ScaleRule.FIXED})
+"""Rules whose scales follow from the largest value of the format, and from nothing else of it."""
 
 
 def group_same_grids(quantizers: Iterable[Quantizer]) -> list[tuple[Quantizer, ...]]:
@@ -30,12 +34,18 @@ def is_same_grid(one: Quantizer, other: Quantizer) -> bool:
     """Whether both give every weight the same code, and differ in nothing but their size."""
     if one == other:
         return True
-    if one.granularity != other.granularity:
+    if (one.granularity, one.ties, one.master_cast) != (
+        other.granularity,
+        other.ties,
+        other.master_cast,
+    ):
         return False
     ratio = find_ratio(one.fmt, other.fmt)
     if ratio is None:
         return False
     rules = {one.rule, other.rule}
+    if not rules <= _RULES_BY_SIZE:
+        return False
     if rules <= {ScaleRule.NONE, ScaleRule.FIXED}:
         return (one.fixed_scale or 1.0) == (other.fixed_scale or 1.0) * ratio
     is_scaled = max(one.fmt.max, other.fmt.max) < UNSCALED_MAX
@@ -43,18 +53,14 @@ def is_same_grid(one: Quantizer, other: Quantizer) -> bool:
 
 
 def find_ratio(one: ElementFormat, other: ElementFormat) -> float | None:
-    """Return r, a power of two with value(other) = r * value(one) for all ordinals, or None.
-
-    Widths must agree up to where ordinals are stored in one byte or two, since that is where
-    the ordinal of NaN differs.
-    """
-    if one.code_of_max != other.code_of_max or (one.bits <= 8) != (other.bits <= 8):
+    """Return r, a power of two with value(other) = r * value(one) for all ordinals, or None."""
+    if (one.lowest_ordinal, one.code_of_max) != (other.lowest_ordinal, other.code_of_max):
         return None
     if min(one.smallest, other.smallest) == 0 or math.isinf(max(one.max, other.max)):
         return None
     ratio = other.smallest / one.smallest
     if math.frexp(ratio)[0] != 0.5 or math.isinf(ratio):
         return None
-    ordinals = range(1, one.code_of_max + 1)
+    ordinals = range(one.lowest_ordinal, one.code_of_max + 1)
     same = all(other.value_of(ordinal) == ratio * one.value_of(ordinal) for ordinal in ordinals)
     return ratio if same else None

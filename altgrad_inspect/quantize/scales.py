@@ -1,23 +1,21 @@
-"""Scales: which weights share one, and how it follows from them.
+"""Scales: which weights share one, and how weights are brought onto the grid with them.
 
-Everything is float32, as in the training stacks: ``amax`` gives fl32(amax / max) and a
-weight is encoded as round(fl32(w / s)), a true division, never a product with 1/s.
+Everything is float32, as in the training stacks. A weight is encoded as round(fl32(w / s)), a
+true division, unless a recipe says that its source multiplies. How scales follow from the
+weights is in ``altgrad_inspect.quantize.rules``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int16, Int64, Integer
 from torch import Tensor
 
-from altgrad_inspect.quantize.spec import Quantizer, ScaleRule
-
-SMALLEST_SCALE = 2.0**-126
-"""Smallest normal float32; a smaller quotient is raised to it."""
-
-UNSCALED_MAX = 2.0**127
-"""Formats that reach this far hold every float32 as it is: their amax scale is 1."""
+from altgrad_inspect.formats import ElementFormat
+from altgrad_inspect.quantize.grids import encode_ordinals, nan_ordinal
+from altgrad_inspect.quantize.quantizer import Quantizer, Ties
 
 TILE_WEIGHTS = 1 << 17
 """Weights worked on at a time on the CPU, so that temporaries stay in the cache."""
@@ -82,13 +80,39 @@ def view_for(quantizer: Quantizer, *, num_matrices: int, rows: int, cols: int) -
 class Scales:
     """The scales of one layer at one checkpoint.
 
+    All tensors but ``col_blocks`` have one element a block: (block rows of all matrices,
+    block columns), on one device.
+
     Attributes:
-        values: float32, (block rows of all matrices, block columns), normal and above 0.
+        values: float32; a weight is about the value of its ordinal times this.
         view: Which weights each of them covers.
+        multipliers: float32; what weights are multiplied by before they are rounded, where
+            the source multiplies. None: they are divided by ``values``.
+        offsets: float32; added before rounding, where a zero point lies between two codes:
+            then a weight is about (value of its ordinal - offset) times its scale.
+        lowest: int16; the smallest ordinal that has a code, where a zero point decides; None
+            for that of the format.
+        highest: int16; the largest, likewise.
+        col_blocks: int64, (columns,): the block column of every column, where blocks are not
+            runs of columns.
+        amax: float32; largest magnitudes that the scales of the *next* checkpoint follow from,
+            for rules that look back.
     """
 
     values: Float32[Tensor, "block_rows block_cols"]
     view: View
+    multipliers: Float32[Tensor, "block_rows block_cols"] | None = None
+    offsets: Float32[Tensor, "block_rows block_cols"] | None = None
+    lowest: Int16[Tensor, "block_rows block_cols"] | None = None
+    highest: Int16[Tensor, "block_rows block_cols"] | None = None
+    col_blocks: Int64[Tensor, " cols"] | None = None
+    amax: Float32[Tensor, "block_rows block_cols"] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether weights are divided by ``values`` and rounded, and nothing else."""
+        extras = (self.multipliers, self.offsets, self.lowest, self.col_blocks)
+        return all(extra is None for extra in extras)
 
     def row_blocks(self, rows: slice) -> Int64[Tensor, " rows"]:
         """The row of `values` that covers each of ``rows`` of the 2-D view."""
@@ -101,13 +125,70 @@ class Scales:
 
     def tile(self, rows: slice, cols: slice) -> Float32[Tensor, "_ _"]:
         """The scales of a tile of the 2-D view; broadcasts against it."""
+        return self.pick(self.values, rows, cols)
+
+    def pick(self, blocks: Tensor, rows: slice, cols: slice) -> Tensor:
+        """Of a tensor with one element a block, those of a tile; broadcasts against it."""
         if self.view.block_rows is None:
-            return self.values
-        picked = self.values[self.row_blocks(rows)]
-        if self.values.shape[1] == 1:
+            return blocks
+        picked = blocks[self.row_blocks(rows)]
+        if blocks.shape[1] == 1:
             return picked
-        col_index = torch.arange(cols.start, cols.stop, device=self.values.device)
+        if self.col_blocks is not None:
+            return picked[:, self.col_blocks[cols]]
+        col_index = torch.arange(cols.start, cols.stop, device=blocks.device)
         return picked[:, col_index // self.view.block_cols]
+
+    def scale_down(
+        self, weights: Float32[Tensor, "rows cols"], rows: slice, cols: slice
+    ) -> Float32[Tensor, "rows cols"]:
+        """Bring the weights of a tile onto the grid: what is rounded next."""
+        if self.multipliers is not None:
+            scaled = weights * self.pick(self.multipliers, rows, cols)
+        else:
+            scaled = weights / self.tile(rows, cols)
+        if self.offsets is not None:
+            scaled += self.pick(self.offsets, rows, cols)
+        return scaled
+
+    def encode(
+        self,
+        scaled: Float32[Tensor, "rows cols"],
+        fmt: ElementFormat,
+        at: tuple[slice, slice],
+        *,
+        ties: Ties = Ties.EVEN,
+        may_hold_nan: bool = True,
+    ) -> Integer[Tensor, "rows cols"]:
+        """Round what `scale_down` gave for the tile ``at`` onto ``fmt``; returns ordinals."""
+        ordinals = encode_ordinals(scaled, fmt, ties=ties, may_hold_nan=may_hold_nan)
+        if self.lowest is None or self.highest is None:
+            return ordinals
+        low, high = (self.pick(end, *at).to(ordinals.dtype) for end in (self.lowest, self.highest))
+        inside = torch.minimum(torch.maximum(ordinals, low), high)
+        return torch.where(ordinals == nan_ordinal(fmt), ordinals, inside)
+
+    def cpu(self) -> "Scales":
+        """Return the same on the CPU."""
+        moved: dict[str, Any] = {
+            one.name: tensor.cpu()
+            for one in fields(self)
+            if isinstance(tensor := getattr(self, one.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def equals(self, other: "Scales") -> bool:
+        """Whether both give every weight the same code."""
+        return self.view == other.view and not bool(self.differs_from(other).any())
+
+    def differs_from(self, other: "Scales") -> Bool[Tensor, "block_rows block_cols"]:
+        """Which blocks have other bits in their scale or zero point."""
+        differs = self.values.view(torch.int32) != other.values.view(torch.int32)
+        for name in ("multipliers", "offsets", "lowest"):
+            mine, others = getattr(self, name), getattr(other, name)
+            if mine is not None and others is not None:
+                differs |= mine != others
+        return differs
 
 
 def tiles(view: View, device: torch.device) -> Iterator[tuple[slice, slice]]:
@@ -122,75 +203,3 @@ def tiles(view: View, device: torch.device) -> Iterator[tuple[slice, slice]]:
                 slice(row, min(row + step_rows, num_rows)),
                 slice(col, min(col + step_cols, num_cols)),
             )
-
-
-def fit_scales(weights: Float[Tensor, "rows cols"], quantizer: Quantizer, view: View) -> Scales:
-    """Choose the scales of ``weights``, given as the 2-D ``view`` of the layer.
-
-    amax is over the finite weights; without a finite non-zero one the scale is 1.
-    """
-    if weights.numel() == 0 or quantizer.rule in {ScaleRule.NONE, ScaleRule.FIXED}:
-        values = torch.full(_grid_shape(view), quantizer.fixed_scale or 1.0, dtype=torch.float32)
-        return Scales(values=values.to(weights.device), view=view)
-    amax = _block_amax(weights, view)
-    if quantizer.fmt.max >= UNSCALED_MAX:
-        return Scales(values=torch.ones_like(amax), view=view)
-    scales = (amax / quantizer.fmt.max).clamp_(min=SMALLEST_SCALE)
-    if quantizer.rule is ScaleRule.POW2:
-        mantissa, exponent = torch.frexp(scales)
-        exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)  # up, unless exact
-        scales = torch.ldexp(torch.ones_like(scales), exponent)
-    return Scales(values=torch.where(amax == 0, 1.0, scales), view=view)
-
-
-def _grid_shape(view: View) -> tuple[int, int]:
-    if view.block_rows is None:
-        return 1, 1
-    blocks_per_matrix = -(-view.rows // view.block_rows)
-    return view.num_matrices * blocks_per_matrix, -(-view.cols // view.block_cols)
-
-
-def _block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tensor, "_ _"]:
-    """Largest finite magnitude in every block, float32."""
-    if view.block_rows is None:
-        return _tensor_amax(weights, view)
-    num_rows = weights.shape[0]
-    step = max(1, tile_weights(weights.device) // max(1, view.cols))
-    parts = [
-        _amax_along_cols(weights[row : row + step], view.block_cols)
-        for row in range(0, num_rows, step)
-    ]
-    by_row = torch.cat(parts).reshape(view.num_matrices, view.rows, -1)
-    missing = -view.rows % view.block_rows
-    padded = torch.nn.functional.pad(by_row, (0, 0, 0, missing))  # 0 is neutral: amax >= 0
-    blocks = padded.reshape(view.num_matrices, -1, view.block_rows, by_row.shape[-1])
-    return blocks.amax(dim=2).reshape(-1, by_row.shape[-1])
-
-
-def _tensor_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tensor, "1 1"]:
-    amax = torch.zeros((1, 1), device=weights.device)
-    for rows, cols in tiles(view, weights.device):
-        low, high = torch.aminmax(weights[rows, cols])
-        largest = torch.maximum(-low, high).float()
-        if not bool(torch.isfinite(largest)):  # NaN spreads through aminmax
-            largest = _finite_magnitudes(weights[rows, cols]).amax()
-        amax = torch.maximum(amax, largest)
-    return amax
-
-
-def _finite_magnitudes(weights: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    magnitudes = weights.abs().float()
-    return torch.where(torch.isfinite(magnitudes), magnitudes, 0.0)
-
-
-def _amax_along_cols(
-    weights: Float[Tensor, "rows cols"], block_cols: int
-) -> Float32[Tensor, "rows blocks"]:
-    num_rows, num_cols = weights.shape
-    missing = -num_cols % block_cols
-    padded = torch.nn.functional.pad(weights, (0, missing)) if missing else weights
-    low, high = torch.aminmax(padded.reshape(num_rows, -1, block_cols), dim=2)
-    largest = torch.maximum(-low, high).float()
-    if bool(torch.isfinite(largest).all()):  # NaN spreads through aminmax
-        return largest
-    return _finite_magnitudes(padded).reshape(num_rows, -1, block_cols).amax(dim=2)

@@ -6,78 +6,27 @@
     e2m1:group=32:pow2         one scale a 32 weights of a row, a power of two
     int8:channel               symmetric integers
     e4m3:tensor:0.0078125      a fixed scale
+    mxfp8                      a named recipe, see ``altgrad_inspect.quantize.recipes``
 
-No tensor here, so a command line can check a specification before torch is loaded.
+Any of them may end in ``@bf16``: weights are then cast to bfloat16 before. No tensor here, so a
+command line can check a specification before torch is loaded.
 """
 
 import math
 import re
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from typing import Final
 
 from altgrad_inspect.errors import FormatError
-from altgrad_inspect.formats import ALIASES, ElementFormat, element_format
-
-_SHORT: Final = {full: short for short, full in reversed(list(ALIASES.items()))}
-
-
-class ScaleRule(StrEnum):
-    """How a scale follows from the weights it covers."""
-
-    AMAX = "amax"  #: amax / max of the format.
-    POW2 = "pow2"  #: That, rounded up to a power of two.
-    NONE = "none"  #: 1.
-    FIXED = "fixed"  #: A given number.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Granularity:
-    """Which weights share a scale, on the (rows, columns) view of a layer.
-
-    Attributes:
-        kind: ``tensor``, ``channel``, ``block`` or ``group``.
-        block_rows: Rows that share a scale; None means all of them.
-        block_cols: Columns that share a scale; None means all of them.
-    """
-
-    kind: str
-    block_rows: int | None
-    block_cols: int | None
-
-    def __str__(self) -> str:
-        match self.kind:
-            case "block":
-                return f"block={self.block_rows}x{self.block_cols}"
-            case "group":
-                return f"group={self.block_cols}"
-            case _:
-                return self.kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantizer:
-    """A format, what shares a scale, and how the scale is chosen.
-
-    Attributes:
-        fmt: The format that scaled weights are rounded onto.
-        granularity: Which weights share a scale.
-        rule: How the scale follows from the weights.
-        fixed_scale: The scale if ``rule`` is ``fixed``, above 0; else None.
-    """
-
-    fmt: ElementFormat
-    granularity: Granularity
-    rule: ScaleRule = ScaleRule.AMAX
-    fixed_scale: float | None = None
-
-    def __str__(self) -> str:
-        element = _SHORT.get(self.fmt.name, self.fmt.name)
-        scale = repr(self.fixed_scale) if self.rule is ScaleRule.FIXED else str(self.rule)
-        return f"{element}:{self.granularity}:{scale}"
-
-
-TENSOR: Final = Granularity(kind="tensor", block_rows=None, block_cols=None)
+from altgrad_inspect.formats import element_format
+from altgrad_inspect.quantize.quantizer import (
+    TENSOR,
+    Granularity,
+    MasterCast,
+    Quantizer,
+    ScaleRule,
+)
+from altgrad_inspect.quantize.recipes import RECIPES
 
 _GRANULARITY: Final = re.compile(
     r"(?P<plain>tensor|channel)|block=(?P<rows>\d+)x(?P<cols>\d+)|group=(?P<group>\d+)"
@@ -103,7 +52,7 @@ def _parse_granularity(text: str, spec: str) -> Granularity:
 
 
 def _parse_scale(text: str, spec: str) -> tuple[ScaleRule, float | None]:
-    if text in {ScaleRule.AMAX, ScaleRule.POW2, ScaleRule.NONE}:
+    if text in set(ScaleRule) - {ScaleRule.FIXED}:
         return ScaleRule(text), None
     try:
         number = float(text)
@@ -119,12 +68,26 @@ def _parse_scale(text: str, spec: str) -> tuple[ScaleRule, float | None]:
 
 
 def parse_quantizer(spec: str) -> Quantizer:
-    """Read ``ELEMENT[:GRANULARITY[:SCALE]]``; the rest defaults to ``tensor`` and ``amax``.
+    """Read a recipe's name or ``ELEMENT[:GRANULARITY[:SCALE]]``, either with ``@bf16`` or not.
+
+    Granularity and scale default to ``tensor`` and ``amax``.
 
     Raises:
         FormatError: A part is not known or out of range; names the part and what it can be.
     """
-    parts = spec.strip().split(":")
+    named, at, cast = spec.strip().partition("@")
+    if at:
+        if cast not in {MasterCast.BF16, MasterCast.NONE}:
+            msg = f"quantizer {spec!r}: cast {cast!r} is not known, expected @bf16 or @none"
+            raise FormatError(msg)
+        return replace(_parse_uncast(named, spec), master_cast=MasterCast(cast))
+    return _parse_uncast(named, spec)
+
+
+def _parse_uncast(named: str, spec: str) -> Quantizer:
+    if named.lower() in RECIPES:
+        return RECIPES[named.lower()].quantizer
+    parts = named.split(":")
     if len(parts) > 3:
         msg = f"quantizer {spec!r}: too many parts, expected ELEMENT[:GRANULARITY[:SCALE]]"
         raise FormatError(msg)

@@ -12,7 +12,7 @@ from typing import Final
 
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import ChangedError, CheckpointError
-from altgrad_inspect.records import FileRef
+from altgrad_inspect.refs import FileRef
 
 _LARGEST_READ: Final = 1 << 30  # one call of the kernel moves at most 2 GiB
 _KINDS: Final = (

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from altgrad_inspect.records import FileRef
+from altgrad_inspect.refs import FileRef
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 import altgrad_inspect as ai
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.sweep_rows import is_stalling
-from altgrad_inspect.records import FlipCounts, LayerRef
+from altgrad_inspect.records import FlipCounts
+from altgrad_inspect.refs import LayerRef
 from altgrad_inspect.settings import DEFAULT_SWEEP
 from tests.tables.examples import COUNTS
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from altgrad_inspect.formats import FloatFormat, IntFormat
+from altgrad_inspect.formats import FloatFormat
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.quantize.spec import parse_quantizer
 from tests.benchmarks.timing import interleave, show
@@ -54,7 +54,7 @@ def test_one_transition(spec: str, dtype: torch.dtype) -> None:
     for name, compiled in (("kernel", True), ("torch", False)):
         ways[name] = follow(FlipMeter(quantizer, (SIDE, SIDE), compiled=compiled), pair)
     fmt = quantizer.fmt
-    if not isinstance(fmt, IntFormat) and ":" not in spec:
+    if isinstance(fmt, FloatFormat) and ":" not in spec:
         ways["log2"] = lambda: count_by_logarithm(pair, fmt)
     seconds = interleave(ways, budget=4.0)
     floor = seconds.pop("copy")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from altgrad_inspect.records import RunRef
+from altgrad_inspect.refs import RunRef
 
 
 def tensors(value: float = 0.0) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from altgrad_inspect.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from altgrad_inspect.checkpoints.discover import discover_run
 from altgrad_inspect.errors import CheckpointError, HeaderError
-from altgrad_inspect.records import CheckpointRef
+from altgrad_inspect.refs import CheckpointRef
 from tests.checkpoints.runs_on_disk import (
     tensors,
     truncate,

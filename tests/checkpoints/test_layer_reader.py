@@ -18,7 +18,7 @@ from altgrad_inspect.checkpoints.discover import discover_run
 from altgrad_inspect.checkpoints.header import DTYPE_BITS
 from altgrad_inspect.checkpoints.layer_reader import LayerReader, torch_dtype
 from altgrad_inspect.errors import ChangedError, CheckpointError
-from altgrad_inspect.records import LayerRef
+from altgrad_inspect.refs import LayerRef
 from tests.checkpoints.header_corpus import build_file, describe
 from tests.storage.test_local import append, empty, replace, rewrite, truncate, unlink
 

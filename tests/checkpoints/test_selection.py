@@ -14,7 +14,7 @@ from altgrad_inspect.checkpoints.selection import (
     select_layers,
 )
 from altgrad_inspect.errors import ConfigError, NothingMatchedError
-from altgrad_inspect.records import CheckpointRef, RunRef
+from altgrad_inspect.refs import CheckpointRef, RunRef
 
 NAMES = (
     "lm_head.weight",

@@ -56,7 +56,7 @@ def test_without_trouble_there_is_no_note() -> None:
     weights = make_weights(2)
     meter = SteadyMeter(E4M3, (20, 30))
     meter.start(weights[0])
-    meter.advance(*weights)
+    meter.advance(weights[0], weights[1])
     assert meter.note is None
 
 
@@ -70,7 +70,7 @@ def test_on_the_cpu_there_is_no_second_way_out(
 
     def use() -> None:
         meter.start(weights[0])
-        meter.advance(*weights)
+        meter.advance(weights[0], weights[1])
 
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         use()

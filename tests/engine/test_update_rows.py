@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import altgrad_inspect as ai
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
-from altgrad_inspect.records import LayerRef
+from altgrad_inspect.refs import LayerRef
 
 
 def write_run(directory: Path, *checkpoints: dict[str, torch.Tensor]) -> Path:

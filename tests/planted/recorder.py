@@ -13,7 +13,8 @@ from altgrad_inspect.engine.flip_rows import FlipRows
 from altgrad_inspect.engine.rank_rows import RankRows
 from altgrad_inspect.engine.sighting import Sighting
 from altgrad_inspect.quantize.spec import parse_quantizer
-from altgrad_inspect.records import CheckpointRecord, FileRef, FlipRecord, LayerRef, RankRecord
+from altgrad_inspect.records import CheckpointRecord, FlipRecord, RankRecord
+from altgrad_inspect.refs import FileRef, LayerRef
 from altgrad_inspect.settings import DEFAULT_QUANTIZER
 from altgrad_inspect.tables.convert import build_table
 from altgrad_inspect.tables.schema import CHECKPOINTS, FLIPS, RANKS

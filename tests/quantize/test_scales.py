@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from altgrad_inspect.quantize import scales as scales_module
-from altgrad_inspect.quantize.scales import SMALLEST_SCALE, Scales, fit_scales, tiles, view_for
+from altgrad_inspect.quantize.rules import fit_scales
+from altgrad_inspect.quantize.rules.amax import SMALLEST_SCALE
+from altgrad_inspect.quantize.scales import Scales, tiles, view_for
 from altgrad_inspect.quantize.spec import parse_quantizer
 
 GRANULARITIES = ["tensor", "channel", "block=3x5", "block=128x128", "group=4", "group=7"]

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altgrad_inspect.errors import FormatError
-from altgrad_inspect.quantize.spec import ScaleRule, parse_quantizer
+from altgrad_inspect.quantize.quantizer import ScaleRule
+from altgrad_inspect.quantize.spec import parse_quantizer
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from altgrad_inspect.errors import ChangedError, CheckpointError
-from altgrad_inspect.records import FileRef
+from altgrad_inspect.refs import FileRef
 from altgrad_inspect.storage import local
 from altgrad_inspect.storage.local import LocalReader
 from altgrad_inspect.storage.reader import RangeReader

@@ -1,0 +1,111 @@
+"""Steps that schemes share: layers made of stored tensors, block sizes, scales as numbers."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from altgrad_inspect.display import display_name
+from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.quantize.scales import View
+from altgrad_inspect.refs import Fact, LayerRef
+
+FLOAT8_FORMATS: Final[Mapping[str, str]] = {
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+"""Safetensors dtypes whose elements are codes of a number format, and which one."""
+
+FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
+"""Safetensors dtypes of plain numbers."""
+
+
+def build_layer(
+    name: str,
+    parts: Mapping[str, LayerRef],
+    *,
+    scheme: str,
+    fmt: str,
+    shape: tuple[int, ...],
+    recognised_by: str,
+    facts: Mapping[str, Fact] | None = None,
+) -> LayerRef:
+    """Return the layer that is made of ``parts``, the first of which holds the codes.
+
+    Args:
+        name: What the layer is called, e.g. ``P.weight``.
+        parts: Stored tensors by role.
+        scheme: The scheme's name.
+        fmt: Name of the codes' format.
+        shape: Of the weights.
+        recognised_by: What gave the scheme away.
+        facts: What decoding must know.
+    """
+    codes = next(iter(parts.values()))
+    return LayerRef(
+        name=name,
+        stored_name=codes.stored_name,
+        dtype=fmt,
+        shape=shape,
+        file=codes.file,
+        offset=codes.offset,
+        num_bytes=sum(part.num_bytes for part in parts.values()),
+        scheme=scheme,
+        parts=dict(parts),
+        facts=dict(facts or {}),
+        recognised_by=recognised_by,
+    )
+
+
+def stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(matrices, rows, columns) of a weight of 1 to 3 dimensions, the last one the input."""
+    match shape:
+        case (cols,):
+            return 1, 1, cols
+        case (rows, cols):
+            return 1, rows, cols
+        case (count, rows, cols):
+            return count, rows, cols
+        case _:
+            msg = f"shape {list(shape)}: expected 1 to 3 dimensions"
+            raise CheckpointError(msg)
+
+
+def view_of(shape: tuple[int, ...], *, block_rows: int, block_cols: int) -> View:
+    """The 2-D view of a weight whose scales cover blocks of so many rows and columns."""
+    count, rows, cols = stack_shape(shape)
+    return View(
+        num_matrices=count, rows=rows, cols=cols, block_rows=block_rows, block_cols=block_cols
+    )
+
+
+def divide_up(size: int, num_blocks: int) -> int | None:
+    """Return the block size that cuts ``size`` into ``num_blocks``, the last one maybe short.
+
+    Where several sizes do, the one that is a power of two, else the smallest. None if no
+    size does.
+    """
+    if num_blocks < 1 or num_blocks > size:
+        return None
+    smallest = -(-size // num_blocks)
+    largest = size if num_blocks == 1 else -(-size // (num_blocks - 1)) - 1
+    power = 1 << (smallest - 1).bit_length()
+    block = power if power <= largest else smallest
+    return block if -(-size // block) == num_blocks else None
+
+
+def read_scale(scale: Tensor) -> Tensor:
+    """Return scales as float32, exactly: any float dtype; bytes are exponents (E8M0)."""
+    if scale.dtype in {torch.uint8, torch.float8_e8m0fnu}:
+        exponents = scale.view(torch.uint8).int()
+        values = torch.ldexp(torch.ones_like(exponents, dtype=torch.float32), exponents - 127)
+        return torch.where(exponents == 255, torch.nan, values)
+    return scale.float()
+
+
+def name_layer(layer: LayerRef) -> str:
+    """What a message calls a layer."""
+    return f"{display_name(str(layer.file.path))}: layer '{display_name(layer.name, limit=80)}'"
