@@ -38,11 +38,6 @@ class BlockFp8Scheme:
     """FP8 weights beside ``weight_scale_inv``."""
 
     name = "block-fp8"
-    summary = "FP8 codes times weight_scale_inv, one a block of 128 x 128 or a tensor"
-    source = (
-        "DeepSeek-V3: README_WEIGHTS.md, inference/kernel.py; "
-        "transformers: integrations/finegrained_fp8.py"
-    )
 
     def find(
         self, tensors: Mapping[str, LayerRef], context: SchemeContext

@@ -68,17 +68,7 @@ class Scheme(Protocol):
 
     @property
     def name(self) -> str:
-        """One word for messages and tables, e.g. ``block-fp8``."""
-        ...
-
-    @property
-    def summary(self) -> str:
-        """What is stored, and what a weight is, in one line."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where that is defined: project and file."""
+        """Its name in ``checkpoints.scheme_catalogue``, e.g. ``block-fp8``."""
         ...
 
     def find(
