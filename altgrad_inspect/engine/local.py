@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.events import LayerDone, Listener, Planned
@@ -87,7 +88,10 @@ def run_units(
 
     results: dict[str, LayerRows] = {}
     order = sorted(units, key=lambda unit: (-seconds[unit.layer], unit.layer))
-    with ThreadPoolExecutor(max_workers=max(1, min(num_workers, len(units)))) as pool:
+    with (
+        threadpool_limits(limits=1, user_api="blas"),  # numpy's, for the whole process
+        ThreadPoolExecutor(max_workers=max(1, min(num_workers, len(units)))) as pool,
+    ):
         try:
             pending: dict[Future[LayerRows], LayerUnit] = {
                 pool.submit(work, unit): unit for unit in order
