@@ -4,12 +4,15 @@ All run as whole processes, in turn, on the same files and with the same number 
 The straightforward script is what one writes in an afternoon: ``load_file``, log2/pow
 quantization of whole tensors, and one float32 ``svdvals`` a layer and checkpoint. The
 careless one asks for the singular values once per rank and quantizes with one mask per
-binade. WeightWatcher, a library of power-law fits, analyzes one checkpoint, scaled by ten.
+binade. WeightWatcher, a library of power-law fits, analyzes one checkpoint, scaled by ten;
+modeldelta compares one pair, scaled by nine, if it can be imported (it is not among our
+development dependencies: ``PYTHONPATH=... make bench``).
 """
 
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -174,6 +177,15 @@ def test_report_against_slower_ways(run: Path, tmp_path: Path) -> None:
     taken["careless, 3 checkpoints scaled"] = [scaled(usage, scale)]
     usage, _ = run_process([sys.executable, "-c", WEIGHTWATCHER, str(run)])
     taken["WeightWatcher, 1 checkpoint scaled"] = [scaled(usage, NUM_CHECKPOINTS)]
+    if find_spec("modeldelta"):
+        arguments = [sys.executable, "-m", "modeldelta"]
+        for file in sorted(run.glob("*.safetensors"))[:2]:  # it wants directories
+            directory = tmp_path / file.stem
+            directory.mkdir()
+            (directory / "model.safetensors").symlink_to(file)
+            arguments.append(str(directory))
+        usage, _ = run_process([*arguments, "-o", str(tmp_path / "modeldelta.json")])
+        taken["modeldelta, 1 pair scaled"] = [scaled(usage, NUM_CHECKPOINTS - 1)]
     print_medians(taken, 1)
 
 
