@@ -1,5 +1,7 @@
 """The ranks rows of one layer's updates: each checkpoint minus an earlier one."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from altgrad_inspect.engine.sighting import Sighting, first_line
@@ -60,12 +62,23 @@ class UpdateRows:
             return [reason] * plan.num_matrices
         if earlier.weights is None or current.weights is None:
             return [earlier.problem or current.problem or "not read"] * plan.num_matrices
-        pairs = zip(matrices(earlier.weights), matrices(current.weights), strict=True)
-        return [self._update(*pair) for pair in pairs]
+        pairs = zip(
+            matrices(earlier.weights),
+            matrices(current.weights),
+            _cells(earlier, plan),
+            _cells(current, plan),
+            strict=True,
+        )
+        return [self._update(before, after, cells) for before, after, *cells in pairs]
 
-    def _update(self, earlier: Tensor, later: Tensor) -> Outcome:
+    def _update(self, earlier: Tensor, later: Tensor, cells: Sequence[Tensor | None]) -> Outcome:
         try:
-            return measure_update(earlier, later, keep_singular_values=self._spectra)
+            return measure_update(
+                earlier,
+                later,
+                cells=(cells[0], cells[1]),
+                keep_singular_values=self._spectra,
+            )
         except (MemoryError, RuntimeError) as error:
             return first_line(error)
 
@@ -92,6 +105,14 @@ class UpdateRows:
             status=status,
             reason=reason,
         )
+
+
+def _cells(sighting: Sighting, plan: MatrixPlan) -> Sequence[Tensor | None]:
+    """Widths of the codes' cells, a matrix each; None each where no codes are stored."""
+    if sighting.coded is None:
+        return [None] * plan.num_matrices
+    cells = sighting.coded.measure_cells()
+    return cells.reshape(plan.num_matrices, plan.rows, plan.cols).unbind(0)
 
 
 def _is_weightless(sighting: Sighting) -> bool:

@@ -10,6 +10,7 @@ uniform in half a unit in the last place (ulp) on either side, their variance is
 (Bennett 1948, "Spectra of quantized signals", section 2), and the expected square of the
 Frobenius norm that rounding alone leaves is sum(ulp_earlier**2 + ulp_later**2) / 12, the square
 of the *rounding floor*. It is an upper estimate where most weights kept their stored bits.
+Weights stored as codes were rounded just so, by the width of a code's cell instead of an ulp.
 """
 
 import math
@@ -34,6 +35,9 @@ ROUNDED_DTYPES: Final = (torch.bfloat16, torch.float16)
 
 _BLOCK_WEIGHTS: Final = 1 << 20
 
+Cells = tuple[Float[Tensor, "rows cols"] | None, Float[Tensor, "rows cols"] | None]
+"""Widths of the cells of two checkpoints' codes; None for one that is not stored as codes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredUpdate:
@@ -54,6 +58,7 @@ def measure_update(
     earlier: Float[Tensor, "rows cols"],
     later: Float[Tensor, "rows cols"],
     *,
+    cells: Cells = (None, None),
     keep_singular_values: bool = False,
 ) -> MeasuredUpdate:
     """Measure the spectrum of ``later - earlier``.
@@ -64,6 +69,8 @@ def measure_update(
     Args:
         earlier: Weights in float16, bfloat16, float32 or float64; not changed.
         later: The same matrix at another checkpoint, on the same device; its dtype may differ.
+        cells: For each of the two, where it was decoded from codes: how far apart neighbouring
+            codes are, in units of the weights, at each weight.
         keep_singular_values: Also return all min(rows, cols) values, descending.
 
     Returns:
@@ -80,13 +87,13 @@ def measure_update(
             spectrum=measure_spectrum(difference, keep_singular_values=keep_singular_values),
             rounding_floor=None,
         )
-    floor = measure_rounding_floor(earlier, later)
+    floor = measure_rounding_floor(earlier, later, cells)
     if not bool(difference.any()):
         return MeasuredUpdate(spectrum=Undefined(reason="no update"), rounding_floor=floor)
     norm = math.sqrt(squared_norm)
     if floor is not None and norm < MIN_FLOOR_RATIO * floor:
         reason = (
-            f"below {MIN_FLOOR_RATIO:g} rounding floors of {_name_rounded(earlier, later)} storage "
+            f"below {MIN_FLOOR_RATIO:g} rounding floors of {_name_rounded(earlier, later)} "
             f"(norm {norm:.3g}, floor {floor:.3g})"
         )
         return MeasuredUpdate(spectrum=Undefined(reason=reason), rounding_floor=floor)
@@ -99,23 +106,33 @@ def measure_update(
 
 
 def measure_rounding_floor(
-    earlier: Float[Tensor, "rows cols"], later: Float[Tensor, "rows cols"]
+    earlier: Float[Tensor, "rows cols"],
+    later: Float[Tensor, "rows cols"],
+    cells: Cells = (None, None),
 ) -> float | None:
-    """Estimate the Frobenius norm that rounding to 16 bits leaves in ``later - earlier``.
+    """Estimate the Frobenius norm that rounding to 16 bits, or to codes, leaves in the difference.
+
+    Args:
+        earlier: As for `measure_update`.
+        later: As for `measure_update`.
+        cells: As for `measure_update`.
 
     Returns:
         sqrt(sum(ulp**2) / 12) over the weights of those checkpoints that are stored in
-        16 bits, in units of the weights; None if neither is.
+        16 bits or as codes, in units of the weights; None if neither is.
     """
-    rounded = [weights for weights in (earlier, later) if weights.dtype in ROUNDED_DTYPES]
-    if not rounded:
-        return None
-    squares = sum(
-        float(_squared_ulps(weights[rows]).sum())
-        for weights in rounded
-        for rows in _blocks(weights)
-    )
-    return math.sqrt(squares / 12)
+    squares = [
+        _sum_squared_cells(weights, own)
+        for weights, own in zip((earlier, later), cells, strict=True)
+        if own is not None or weights.dtype in ROUNDED_DTYPES
+    ]
+    return math.sqrt(sum(squares) / 12) if squares else None
+
+
+def _sum_squared_cells(weights: Tensor, cells: Tensor | None) -> float:
+    if cells is None:
+        return sum(float(_squared_ulps(weights[rows]).sum()) for rows in _blocks(weights))
+    return sum(float(cells[rows].double().square().sum()) for rows in _blocks(cells))
 
 
 def _squared_ulps(weights: Tensor) -> Float[Tensor, "rows cols"]:
@@ -131,7 +148,8 @@ def _squared_ulps(weights: Tensor) -> Float[Tensor, "rows cols"]:
 
 def _name_rounded(*matrices: Tensor) -> str:
     names = {str(one.dtype).removeprefix("torch.") for one in matrices}
-    return " and ".join(sorted(names & {"bfloat16", "float16"}))
+    rounded = sorted(names & {"bfloat16", "float16"})
+    return f"{' and '.join(rounded)} storage" if rounded else "the stored codes"
 
 
 def _blocks(matrix: Tensor) -> Iterator[slice]:

@@ -7,7 +7,7 @@ from jaxtyping import Float32, Integer
 from torch import Tensor
 
 from altgrad_inspect.formats import ElementFormat
-from altgrad_inspect.quantize.grids import decode_ordinals
+from altgrad_inspect.quantize.grids import decode_ordinals, measure_ulps
 from altgrad_inspect.quantize.scales import Scales, tiles
 
 
@@ -36,6 +36,15 @@ class CodedWeights:
                 values -= self.scales.pick(offsets, rows, cols)
             weights[rows, cols] = values * self.scales.tile(rows, cols)
         return weights
+
+    def measure_cells(self) -> Float32[Tensor, "rows cols"]:
+        """Return how far apart the weights are that neighbouring codes would mean, at each one."""
+        view = self.scales.view
+        cells = torch.empty(view.shape, dtype=torch.float32, device=self.ordinals.device)
+        for rows, cols in tiles(view, cells.device):
+            values = decode_ordinals(self.ordinals[rows, cols], self.fmt).float()
+            cells[rows, cols] = measure_ulps(values, self.fmt) * self.scales.tile(rows, cols).abs()
+        return cells
 
     def cpu(self) -> "CodedWeights":
         """Return the same on the CPU."""

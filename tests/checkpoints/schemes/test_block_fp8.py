@@ -204,3 +204,19 @@ def test_another_block_size_is_not_compared(tmp_path: Path, weights: list[np.nda
 )
 def test_block_sizes_follow_from_the_shape(size: int, num_blocks: int, block: int | None) -> None:
     assert divide_up(size, num_blocks) == block
+
+
+def test_the_rounding_floor_of_updates_is_that_of_the_codes(
+    tmp_path: Path, weights: list[np.ndarray]
+) -> None:
+    stored = write_run(tmp_path, weights)
+    rows = ai.rank(tmp_path, layers=["up_proj"], updates=True).to_pandas("ranks")
+    found = rows.query("subject == 'update'")
+    assert found["reason"].str.startswith("below 2 rounding floors of the stored codes").all()
+    squares = []
+    for one in stored:
+        magnitude = np.abs(one.weights(VALUES).astype(np.float64) / one.scale)
+        exponent = np.floor(np.log2(np.maximum(magnitude, 2.0**-6)) + 1e-9)
+        squares.append(((one.scale * 2.0 ** (exponent - 3)) ** 2).sum())
+    expected = [np.sqrt((before + after) / 12) for before, after in pairwise(squares)]
+    assert list(found["rounding_floor"]) == pytest.approx(expected, rel=1e-5)
