@@ -1,15 +1,19 @@
 """One checkpoint opened: the layers in it, and where their bytes are."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import torch
+
 from altgrad_inspect.checkpoints.assemblies import assemble_layers
 from altgrad_inspect.checkpoints.header import Header, read_header
 from altgrad_inspect.checkpoints.json_files import read_json_object
+from altgrad_inspect.checkpoints.layer_reader import LayerReader, torch_dtype
 from altgrad_inspect.checkpoints.names import normalise_name
 from altgrad_inspect.checkpoints.schemes.configuration import read_context
 from altgrad_inspect.checkpoints.schemes.fold import fold_tensors
@@ -21,6 +25,7 @@ from altgrad_inspect.storage.local import LocalReader
 _CONFIG: Final = "config.json"
 _NUM_SAMPLES: Final = 16
 _SAMPLE_BYTES: Final = 4096
+_SMALL_BYTES: Final = 1 << 16
 _HEAD: Final = "lm_head.weight"
 _EMBEDDINGS: Final = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
@@ -82,7 +87,9 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
     }
     directory = ref.path if ref.path.is_dir() else ref.path.parent
     context, about_context = read_context(directory, metadata)
-    folded = fold_tensors(tensors, context)
+    with LayerReader(torch.device("cpu"), num_slots=1) as tensor_reader:
+        context = replace(context, read_small=partial(_read_small, tensor_reader))
+        folded = fold_tensors(tensors, context)
     layers = dict(folded.layers)
     return Checkpoint(
         ref=ref,
@@ -95,6 +102,13 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
         size_bytes=sum(size for _, size, _, _ in files),
         fingerprint=_digest(files),
     )
+
+
+def _read_small(reader: LayerReader, tensor: LayerRef) -> bytes | None:
+    """Return the bytes of a stored tensor, None if it is large or of a dtype torch lacks."""
+    if tensor.num_bytes > _SMALL_BYTES or torch_dtype(tensor.dtype) is None:
+        return None
+    return reader.read(tensor).reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _find_aliases(

@@ -29,6 +29,19 @@ def read_json_object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str
             )
             raise CheckpointError(msg)
         content = reader.read(0, reader.size_bytes)
+    return parse_json_object(content, subject)
+
+
+def parse_json_object(content: bytes, subject: str) -> dict[str, object]:
+    """Read one JSON object; ``NaN`` and ``Infinity`` are numbers.
+
+    Args:
+        content: UTF-8 text.
+        subject: What a message calls it.
+
+    Raises:
+        CheckpointError: It is no JSON object, gives one key twice, or holds far too much.
+    """
     # Every array and object costs far more memory than its two characters.
     if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:
         msg = f"{subject}: holds more values than any real file, expected fewer (save it again)"

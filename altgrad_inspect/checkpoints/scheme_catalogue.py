@@ -31,6 +31,19 @@ _ALL: Final = (
         source="DeepSeek-V3: README_WEIGHTS.md, inference/kernel.py; transformers: "
         "integrations/finegrained_fp8.py",
     ),
+    SchemeFacts(
+        name="bnb-4bit",
+        summary="NF4 or FP4 codes, quant_map[code] times absmax, one a flat block of 64; absmax "
+        "may be codes itself",
+        source="bitsandbytes: functional.py:QuantState, dequantize_4bit; Dettmers et al. 2023, "
+        "arXiv:2305.14314",
+    ),
+    SchemeFacts(
+        name="bnb-int8",
+        summary="P.weight in int8 times P.SCB / 127, one a row",
+        source="bitsandbytes: _ops.py:int8_vectorwise_dequant; Dettmers et al. 2022, "
+        "arXiv:2208.07339",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

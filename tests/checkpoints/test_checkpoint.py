@@ -1,14 +1,18 @@
 """An opened checkpoint knows its layers, which of them share weights, and its size."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
+import altgrad_inspect.checkpoints.checkpoint as checkpoint_module
 from altgrad_inspect.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from altgrad_inspect.checkpoints.discover import discover_run
+from altgrad_inspect.checkpoints.schemes.fold import Folded, fold_tensors
+from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.errors import CheckpointError, HeaderError
-from altgrad_inspect.refs import CheckpointRef
+from altgrad_inspect.refs import CheckpointRef, LayerRef
 from tests.checkpoints.runs_on_disk import (
     tensors,
     truncate,
@@ -132,3 +136,28 @@ def test_the_fingerprint_tells_weights_and_structures_apart_and_ignores_the_plac
     assert one.fingerprint == moved.fingerprint
     assert len({one.fingerprint, trained.fingerprint, other.fingerprint}) == 3
     assert len(one.fingerprint) == 32
+
+
+def test_small_tensors_can_be_read_while_a_checkpoint_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {
+        "shape": torch.tensor([3, -5]),
+        "scale": torch.tensor(0.5, dtype=torch.bfloat16),
+        "none": torch.zeros(0),
+        "most": torch.arange(1 << 15, dtype=torch.int16),
+        "large": torch.zeros((1 << 16) + 1, dtype=torch.uint8),
+    }
+    path = write_weights(tmp_path / "model.safetensors", content)
+    found: dict[str, bytes | None] = {}
+
+    def fold(tensors: Mapping[str, LayerRef], context: SchemeContext) -> Folded:
+        found.update({name: context.read_small(tensor) for name, tensor in tensors.items()})
+        return fold_tensors(tensors, context)
+
+    monkeypatch.setattr(checkpoint_module, "fold_tensors", fold)
+    assert set(open_only(path).layers) == set(content)
+    expected = {name: tensor.reshape(-1).view(torch.uint8) for name, tensor in content.items()}
+    assert found.pop("large") is None
+    assert found == {name: bytes(expected[name].tolist()) for name in found}
+    assert set(found) == set(content) - {"large"}

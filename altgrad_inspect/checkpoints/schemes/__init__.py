@@ -6,10 +6,18 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
+from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
+from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
+from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
+from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.refs import LayerRef
 
-SCHEMES: Final[tuple[Scheme, ...]] = (BlockFp8Scheme(),)
+SCHEMES: Final[tuple[Scheme, ...]] = (
+    BlockFp8Scheme(),
+    Bnb4BitScheme(),
+    BnbInt8Scheme(),
+)
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 
 _BY_NAME: Final = {scheme.name: scheme for scheme in SCHEMES}
@@ -19,6 +27,9 @@ def decode_layer(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     """Turn the stored tensors of a layer into its weights, as its scheme does.
 
     Raises:
-        CheckpointError: They do not fit together.
+        CheckpointError: They do not fit together, or the layer was found damaged.
     """
+    if PROBLEM in layer.facts:
+        msg = f"{name_layer(layer)} {layer.facts[PROBLEM]}"
+        raise CheckpointError(msg)
     return _BY_NAME[layer.scheme].decode(layer, parts)

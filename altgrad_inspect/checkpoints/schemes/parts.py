@@ -6,6 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.quantize.scales import View
@@ -22,6 +23,9 @@ FLOAT8_FORMATS: Final[Mapping[str, str]] = {
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 """Safetensors dtypes of plain numbers."""
 
+PROBLEM: Final = "problem"
+"""The fact that says why a layer cannot be decoded, for layers that were found damaged."""
+
 
 def build_layer(
     name: str,
@@ -32,6 +36,7 @@ def build_layer(
     shape: tuple[int, ...],
     recognised_by: str,
     facts: Mapping[str, Fact] | None = None,
+    problem: str | None = None,
 ) -> LayerRef:
     """Return the layer that is made of ``parts``, the first of which holds the codes.
 
@@ -43,6 +48,7 @@ def build_layer(
         shape: Of the weights.
         recognised_by: What gave the scheme away.
         facts: What decoding must know.
+        problem: Why it cannot be decoded: what is wrong, what was expected, what to do.
     """
     codes = next(iter(parts.values()))
     return LayerRef(
@@ -55,9 +61,30 @@ def build_layer(
         num_bytes=sum(part.num_bytes for part in parts.values()),
         scheme=scheme,
         parts=dict(parts),
-        facts=dict(facts or {}),
+        facts=dict(facts or {}) if problem is None else {**(facts or {}), PROBLEM: problem},
         recognised_by=recognised_by,
     )
+
+
+def recognised_by(context: SchemeContext, *methods: str) -> str:
+    """What gave a scheme away: the configuration, if it names one of ``methods``."""
+    if context.method in methods:
+        return f"{context.source}: {context.method}"
+    return "names, dtypes and shapes"
+
+
+def int_fact(layer: LayerRef, name: str) -> int:
+    """Return a fact that is an integer.
+
+    Raises:
+        KeyError: The layer has no such fact.
+        TypeError: It is none.
+    """
+    value = layer.facts[name]
+    if not isinstance(value, int):
+        msg = f"fact {name!r} of layer {layer.name!r} is {value!r}, expected an integer"
+        raise TypeError(msg)
+    return value
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

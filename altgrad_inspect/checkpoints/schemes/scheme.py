@@ -1,6 +1,6 @@
 """What a storage scheme is: how it is recognised, and how its tensors become weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -44,6 +44,10 @@ class LeftOut:
     reason: str
 
 
+def _read_nothing(_tensor: LayerRef) -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemeContext:
     """What is known of a checkpoint beside its tensors.
@@ -54,12 +58,16 @@ class SchemeContext:
         settings: The rest of that part of the configuration.
         source: The file that says so, e.g. ``config.json``; None if there is none.
         metadata: The safetensors files' own notes.
+        read_small: Returns the bytes of a stored tensor, such as a shape that is stored as
+            one; None of a tensor too large to be read while a checkpoint is opened. Raises
+            CheckpointError where its file cannot be read or changed.
     """
 
     method: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     source: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    read_small: Callable[[LayerRef], bytes | None] = _read_nothing
 
 
 @runtime_checkable

@@ -13,15 +13,44 @@ Ints = NDArray[np.int64]
 class Stored:
     """One layer at one checkpoint; every array has one element a weight.
 
-    ``code`` counts in the order of the values, from the value zero.
+    ``code`` counts in the order of the values, from the value zero: with a zero point that is
+    the code minus the zero point, rounded. ``offset`` is the rest of the zero point, ``zero``
+    the rounded one, of codes from 0 to ``highest``.
     """
 
     code: Ints
     scale: Floats
+    offset: Floats | None = None
+    zero: Ints | None = None
+    highest: int = 0
 
     def weights(self, values: dict[int, float]) -> Floats:
         plain = np.array([values[int(code)] for code in self.code.flat], dtype=np.float32)
-        return (plain.reshape(self.code.shape) * self.scale).astype(np.float32)
+        plain = plain.reshape(self.code.shape)
+        if self.offset is not None:
+            plain = plain - self.offset
+        return (plain * self.scale).astype(np.float32)
+
+    def has_grid_of(self, other: "Stored", index: tuple[int, ...]) -> bool:
+        """Whether a weight has the same scale and zero point in both."""
+        return all(
+            mine is None or others is None or mine[index].tobytes() == others[index].tobytes()
+            for mine, others in (
+                (self.scale, other.scale),
+                (self.offset, other.offset),
+                (self.zero, other.zero),
+            )
+        )
+
+    def encode(self, weight: np.float32, index: tuple[int, ...], values: dict[int, float]) -> int:
+        """The code of ``weight`` at the scale and zero point of this checkpoint."""
+        scaled = np.float32(weight / self.scale[index])
+        if self.offset is not None:
+            scaled = np.float32(scaled + self.offset[index])
+        if self.zero is not None:
+            zero = int(self.zero[index])
+            values = {code: values[code] for code in range(-zero, self.highest - zero + 1)}
+        return nearest(float(scaled), values)
 
 
 def nearest(scaled: float, values: dict[int, float]) -> int:
@@ -38,11 +67,10 @@ def count_flips(earlier: Stored, later: Stored, values: dict[int, float]) -> dic
     before, after = earlier.weights(values), later.weights(values)
     flipped = 0
     for index in np.ndindex(earlier.code.shape):
-        scale = earlier.scale[index]
-        if scale.tobytes() == later.scale[index].tobytes():
+        if earlier.has_grid_of(later, index):
             code = int(later.code[index])
         else:
-            code = nearest(float(np.float32(after[index] / scale)), values)
+            code = earlier.encode(after[index], index, values)
         flipped += code != int(earlier.code[index])
     updated = before.view(np.uint32) != after.view(np.uint32)
     return {
