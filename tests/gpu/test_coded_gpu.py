@@ -39,8 +39,8 @@ def test_the_weights_are_the_same_bits(run: Path) -> None:
     decoded = []
     for name in ("cpu", "cuda"):
         with LayerReader(torch.device(name)) as reader:
-            decoded.append(reader.load(layer).values.cpu())
-    assert torch.equal(*(one.view(torch.int32) for one in decoded))
+            decoded.append(reader.load(layer))
+    assert torch.equal(*(one.values.cpu().view(torch.int32) for one in decoded))  # noqa: PD011
 
 
 @pytest.mark.parametrize("quant", ["auto", "e2m1:channel"])
