@@ -27,7 +27,7 @@ class SchemeFacts:
 _ALL: Final = (
     SchemeFacts(
         name="block-fp8",
-        summary="P.weight in FP8 times P.weight_scale_inv, one a block of 128 x 128 or a tensor",
+        summary="P.weight in FP8 (experts: FP4) times P.weight_scale_inv, one a block or a tensor",
         source="DeepSeek-V3: README_WEIGHTS.md, inference/kernel.py; transformers: "
         "integrations/finegrained_fp8.py",
     ),
@@ -43,6 +43,68 @@ _ALL: Final = (
         summary="P.weight in int8 times P.SCB / 127, one a row",
         source="bitsandbytes: _ops.py:int8_vectorwise_dequant; Dettmers et al. 2022, "
         "arXiv:2208.07339",
+    ),
+    SchemeFacts(
+        name="fbgemm-fp8",
+        summary="P.weight in FP8 times P.weight_scale, one a row",
+        source="transformers: integrations/fbgemm_fp8.py",
+    ),
+    SchemeFacts(
+        name="modelopt-fp8",
+        summary="P.weight in FP8 times P.weight_scale, one a tensor, row or block, or "
+        "exponents (MXFP8)",
+        source="ModelOpt: torch/export/quant_utils.py, torch/quantization/qtensor/mxfp8_tensor.py",
+    ),
+    SchemeFacts(
+        name="modelopt-fp4",
+        summary="P.weight in FP4 times P.weight_scale times P.weight_scale_2 (NVFP4), "
+        "or exponents (MXFP4)",
+        source="ModelOpt: torch/quantization/qtensor/nvfp4_tensor.py, mxfp4_tensor.py",
+    ),
+    SchemeFacts(
+        name="modelopt-int8",
+        summary="P.weight in int8 times P.weight_scale, one a row (W8A16, W8A8_SQ_PER_CHANNEL)",
+        source="ModelOpt: torch/export/quant_utils.py",
+    ),
+    SchemeFacts(
+        name="modelopt-int4",
+        summary="P.weight in int4, two rows to a byte, times P.weight_scale, one a "
+        "group (W4A16_AWQ)",
+        source="ModelOpt: torch/export/quant_utils.py:pack_int4_in_uint8",
+    ),
+    SchemeFacts(
+        name="ct-pack",
+        summary="P.weight_packed in integers of 1 to 8 bits, less P.weight_zero_point, "
+        "times P.weight_scale (pack-quantized)",
+        source="compressed-tensors: compressors/pack_quantized/helpers.py, in 0.20 "
+        "and as it was in 0.9.4",
+    ),
+    SchemeFacts(
+        name="ct-nvfp4",
+        summary="P.weight_packed in FP4 times (P.weight_scale / P.weight_global_scale) "
+        "(nvfp4-pack-quantized)",
+        source="compressed-tensors: compressors/nvfp4/base.py",
+    ),
+    SchemeFacts(
+        name="ct-mx",
+        summary="P.weight_packed in FP4 or FP6 times exponents (mxfp4-, mxfp6-pack-quantized)",
+        source="compressed-tensors: compressors/mxfp4/base.py, mxfp6/base.py, mx_utils.py",
+    ),
+    SchemeFacts(
+        name="ct-int",
+        summary="P.weight in int8, less P.weight_zero_point, times P.weight_scale (int-quantized)",
+        source="compressed-tensors: compressors/naive_quantized/base.py",
+    ),
+    SchemeFacts(
+        name="ct-float",
+        summary="P.weight in FP8 times P.weight_scale (float-quantized), or exponents "
+        "(mxfp8-quantized)",
+        source="compressed-tensors: compressors/naive_quantized/base.py, mxfp8/base.py",
+    ),
+    SchemeFacts(
+        name="native-f4",
+        summary="P.weight in the dtype F4 times a scale a block, and one over all if there is one",
+        source="safetensors: tensor.rs (Dtype::F4); no project has set the names",
     ),
 )
 

@@ -8,6 +8,17 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
+from altgrad_inspect.checkpoints.schemes.compressed_float import CompressedFloatScheme
+from altgrad_inspect.checkpoints.schemes.compressed_int import CompressedIntScheme
+from altgrad_inspect.checkpoints.schemes.compressed_mx import CompressedMxScheme
+from altgrad_inspect.checkpoints.schemes.compressed_nvfp4 import CompressedNvfp4Scheme
+from altgrad_inspect.checkpoints.schemes.compressed_pack import CompressedPackScheme
+from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FbgemmFp8Scheme
+from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import ModeloptFp4Scheme
+from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import ModeloptFp8Scheme
+from altgrad_inspect.checkpoints.schemes.modelopt_int4 import ModeloptInt4Scheme
+from altgrad_inspect.checkpoints.schemes.modelopt_int8 import ModeloptInt8Scheme
+from altgrad_inspect.checkpoints.schemes.native_f4 import NativeF4Scheme
 from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
 from altgrad_inspect.errors import CheckpointError
@@ -17,6 +28,17 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Bnb4BitScheme(),
     BnbInt8Scheme(),
+    FbgemmFp8Scheme(),
+    ModeloptFp8Scheme(),
+    ModeloptFp4Scheme(),
+    ModeloptInt8Scheme(),
+    ModeloptInt4Scheme(),
+    CompressedPackScheme(),
+    CompressedNvfp4Scheme(),
+    CompressedMxScheme(),
+    CompressedIntScheme(),
+    CompressedFloatScheme(),
+    NativeF4Scheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 

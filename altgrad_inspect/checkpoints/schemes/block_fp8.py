@@ -1,7 +1,11 @@
-"""FP8 codes with one float scale a block, or a tensor: DeepSeek-V3 and Hugging Face ``fp8``.
+"""FP8 codes with one scale a block, or a tensor: DeepSeek and Hugging Face ``fp8``.
 
 P.weight             F8_E4M3 [N, K], or [E, N, K] for fused experts
 P.weight_scale_inv   [N / 128, K / 128] rounded up, or one number; it *multiplies*
+
+The scale is called ``scale`` by DeepSeek-V4, ``qscale_weight`` by Mistral, ``weight_scale`` beside
+an embedding, and ``Q_scale_inv`` beside fused experts that are called ``Q``. Bytes are exponents,
+as F8_E8M0. Experts may be FP4: I8 [N, K / 2], the first code in bits 0 to 3, [N, K / 32] scales.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,28 +14,27 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
-    divide_up,
-    name_layer,
-    read_scale,
-    stack_shape,
-    view_of,
+    recognised_by,
 )
+from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.grids import ordinals_of_codes
-from altgrad_inspect.quantize.scales import Scales
-from altgrad_inspect.refs import LayerRef
+from altgrad_inspect.refs import Fact, LayerRef
 
 _METHOD: Final = "fp8"
-_SCALE: Final = "weight_scale_inv"
-_SCALE_DTYPES: Final = FLOATS | {"F8_E8M0", "U8"}
-_ACTIVATION_SCALE: Final = "activation_scale"
+_SCALES: Final = ("weight_scale_inv", "scale_inv", "scale", "qscale_weight")
+_SCALE_OF_EMBEDDING: Final = "weight_scale"
+_EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
+_SCALE_DTYPES: Final = FLOATS | _EXPONENTS
+_FP4_BLOCK: Final = (32,)
 
 
 class BlockFp8Scheme:
@@ -42,59 +45,55 @@ class BlockFp8Scheme:
     def find(
         self, tensors: Mapping[str, LayerRef], context: SchemeContext
     ) -> Iterable[Claim | LeftOut]:
-        """Find ``P.weight`` in FP8 beside ``P.weight_scale_inv``."""
-        by = f"{context.source}: {_METHOD}" if context.method == _METHOD else "names and dtypes"
-        for name, scale in tensors.items():
-            path, _, last = name.rpartition(".")
-            codes = tensors.get(f"{path}.weight" if path else "weight")
-            if last != _SCALE or codes is None or codes.dtype not in FLOAT8_FORMATS:
+        """Find codes beside a scale of one of the known names."""
+        lasts = (*_SCALES, _SCALE_OF_EMBEDDING) if context.method == _METHOD else _SCALES
+        for codes in list(tensors.values()):
+            scale = first_beside(tensors, codes.name, lasts)
+            if scale is None or scale.dtype not in _SCALE_DTYPES:
                 continue
-            if scale.dtype not in _SCALE_DTYPES:
+            found = _describe(codes, scale, context)
+            if found is None:
                 continue
+            fmt, shape, facts = found
             yield Claim(
                 layer=build_layer(
                     codes.name,
                     {"codes": codes, "scale": scale},
                     scheme=self.name,
-                    fmt=FLOAT8_FORMATS[codes.dtype],
-                    shape=codes.shape,
-                    recognised_by=by,
+                    fmt=fmt,
+                    shape=shape,
+                    recognised_by=recognised_by(context, _METHOD),
+                    facts=facts,
                 )
             )
-            activation = tensors.get(f"{path}.{_ACTIVATION_SCALE}")
-            if activation is not None:
-                yield LeftOut(tensor=activation, reason=f"activation scale of {codes.name}")
+            yield from about_inputs(tensors, codes)
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
         fmt = element_format(layer.dtype)
-        codes, scale = parts["codes"], read_scale(parts["scale"])
-        count, rows, cols = stack_shape(layer.shape)
-        blocks = _as_blocks(layer, scale, count=count)
-        block_rows = divide_up(rows, blocks.shape[0] // count)
-        block_cols = divide_up(cols, blocks.shape[1])
-        if block_rows is None or block_cols is None:
-            raise _no_fit(layer, scale)
-        view = view_of(layer.shape, block_rows=block_rows, block_cols=block_cols)
-        coded = CodedWeights(
-            fmt=fmt,
-            ordinals=ordinals_of_codes(codes.view(torch.uint8), fmt).reshape(view.shape),
-            scales=Scales(values=blocks, view=view),
-        )
-        return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
+        codes = parts["codes"]
+        fields = nibbles_low_first(codes) if layer.dtype == FP4 else codes.view(torch.uint8)
+        return scale_codes(layer, fmt, ordinals_of_codes(fields, fmt), parts["scale"])
 
 
-def _as_blocks(layer: LayerRef, scale: Tensor, *, count: int) -> Tensor:
-    """Return the scales as (block rows of all matrices, block columns)."""
-    if scale.numel() == 1:
-        return scale.reshape(1, 1).expand(count, 1).contiguous()
-    if scale.dim() != len(layer.shape) or (scale.dim() == 3 and scale.shape[0] != count):
-        raise _no_fit(layer, scale)
-    return scale.reshape(-1, scale.shape[-1])
-
-
-def _no_fit(layer: LayerRef, scale: Tensor) -> CheckpointError:
-    return CheckpointError(
-        f"{name_layer(layer)} has scales of shape {list(scale.shape)}, expected one number or one "
-        f"a block of {list(layer.shape)} (save the checkpoint again)"
+def _describe(
+    codes: LayerRef, scale: LayerRef, context: SchemeContext
+) -> tuple[str, tuple[int, ...], dict[str, Fact]] | None:
+    """Return format, logical shape and facts of the layer; None if these are no such codes."""
+    if codes.dtype in FLOAT8_FORMATS:
+        return FLOAT8_FORMATS[codes.dtype], codes.shape, _block_size(context)
+    is_fp4 = (
+        codes.dtype == "I8"
+        and fits_fp4(codes.shape, scale.shape, sizes=_FP4_BLOCK)
+        and (scale.dtype in _EXPONENTS or context.method == _METHOD)
     )
+    return (FP4, (*codes.shape[:-1], codes.shape[-1] * 2), {}) if is_fp4 else None
+
+
+def _block_size(context: SchemeContext) -> dict[str, Fact]:
+    """The block size in the configuration; shapes that contradict it decide."""
+    match context.settings.get("weight_block_size"):
+        case [int() as rows, int() as cols] if context.method == _METHOD:
+            return {BLOCK_ROWS: rows, BLOCK_COLS: cols}
+        case _:
+            return {}

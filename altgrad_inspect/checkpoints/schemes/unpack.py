@@ -71,3 +71,15 @@ def fields_in_stream(
     following = words[..., (index + 1).clamp(max=words.shape[-1] - 1)]
     reaches = torch.where(left < bits, following << left.clamp(max=bits), 0)
     return ((fields | reaches) & mask).int()
+
+
+def sextets_in_bytes(stored: UInt8[Tensor, "*rows bytes"]) -> UInt8[Tensor, "*rows sextets"]:
+    """Unpack four codes of six bits from every three bytes, the first in the lowest bits."""
+    low, middle, high = stored.reshape(*stored.shape[:-1], -1, 3).unbind(-1)
+    fields = [
+        low & 0x3F,
+        (low >> 6) | ((middle & 0x0F) << 2),
+        (middle >> 4) | ((high & 0x03) << 4),
+        high >> 2,
+    ]
+    return torch.stack(fields, dim=-1).flatten(-2)
