@@ -71,7 +71,7 @@ class FlipRows:
                 return
         gap = find_gap(previous, current) if previous else None
         if previous and gap:
-            for one in self._make_meters(current.ref or previous.ref):
+            for one in self._make_meters(current.ref or previous.ref, current.coded):
                 self._add(previous, current, one.name, status=gap[0], reason=gap[1])
         if current.ref is None or current.weights is None:
             self._meters = []
@@ -83,7 +83,7 @@ class FlipRows:
     def _weightless(self, ref: LayerRef, weights: Tensor) -> str | None:
         return None if ref.dtype in FLOAT8_FORMATS else weightless_reason(weights.dtype)
 
-    def _make_meters(self, ref: LayerRef | None) -> Meters:
+    def _make_meters(self, ref: LayerRef | None, coded: CodedWeights | None) -> Meters:
         if ref is None:
             return []
         if ref.dtype in FLOAT8_FORMATS:
@@ -91,16 +91,19 @@ class FlipRows:
             quantizer = Quantizer(fmt=fmt, granularity=TENSOR, rule=ScaleRule.NONE)
             meter = SteadyMeter(quantizer, ref.shape, values_known=False)
             return [Meter(name=f"stored:{fmt}", meter=meter, are_stored=True)]
-        return [self._make_meter(ref, quantizer) for quantizer in self._quantizers]
+        return [self._make_meter(ref, coded, quantizer) for quantizer in self._quantizers]
 
-    def _make_meter(self, ref: LayerRef, quantizer: Quantizer) -> Meter:
-        meter = SteadyMeter(quantizer, ref.shape, compiled=self._compiled)
-        are_stored = quantizer == self._auto and ref.scheme != PLAIN
-        name = f"stored:{ref.dtype}" if are_stored else str(quantizer)
-        return Meter(name=name, meter=meter, are_stored=are_stored)
+    def _make_meter(self, ref: LayerRef, coded: CodedWeights | None, quantizer: Quantizer) -> Meter:
+        if quantizer != self._auto or ref.scheme == PLAIN:
+            meter = SteadyMeter(quantizer, ref.shape, compiled=self._compiled)
+            return Meter(name=str(quantizer), meter=meter, are_stored=False)
+        if coded is not None:  # weights are encoded on the grid that the codes are stored on
+            quantizer = Quantizer(fmt=coded.fmt, granularity=TENSOR, rule=ScaleRule.NONE)
+        meter = SteadyMeter(quantizer, ref.shape)
+        return Meter(name=f"stored:{ref.dtype}", meter=meter, are_stored=True)
 
     def _start(self, ref: LayerRef, weights: Tensor, coded: CodedWeights | None) -> None:
-        self._meters = self._make_meters(ref)
+        self._meters = self._make_meters(ref, coded)
         for one in self._meters:
             try:
                 one.meter.start(weights, coded if one.are_stored else None)

@@ -184,11 +184,16 @@ class Scales:
     def differs_from(self, other: "Scales") -> Bool[Tensor, "block_rows block_cols"]:
         """Which blocks have other bits in their scale or zero point."""
         differs = self.values.view(torch.int32) != other.values.view(torch.int32)
-        for name in ("multipliers", "offsets", "lowest"):
+        for name in ("multipliers", "lowest"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine is not None and others is not None:
                 differs |= mine != others
+        if self.offsets is not None or other.offsets is not None:
+            differs |= self._offsets() != other._offsets()
         return differs
+
+    def _offsets(self) -> Float32[Tensor, "block_rows block_cols"]:
+        return torch.zeros_like(self.values) if self.offsets is None else self.offsets
 
 
 def tiles(view: View, device: torch.device) -> Iterator[tuple[slice, slice]]:
