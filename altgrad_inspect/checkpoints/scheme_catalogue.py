@@ -35,7 +35,8 @@ _ALL: Final = (
         name="mxfp4",
         summary="P_blocks of two FP4 codes a byte, times 2^(P_scales - 127), one a block of 32; "
         "[experts, out, in], which the model holds as [experts, in, out]",
-        source="gpt-oss: gpt_oss/torch/weights.py; transformers: integrations/mxfp4.py; OCP MX v1.0",
+        source="gpt-oss: gpt_oss/torch/weights.py; transformers: integrations/mxfp4.py; OCP MX "
+        "v1.0",
     ),
 )
 

@@ -15,31 +15,30 @@ def view_of_blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> View | Non
         shape: Of the weight, no dimension 0.
         block: Sizes of a block in the same dimensions, from 1 to those of ``shape``.
     """
-    if len(block) != len(shape) or not all(
-        1 <= part <= size for part, size in zip(block, shape, strict=True)
-    ):
+    sizes = zip(block, shape, strict=False)
+    if len(block) != len(shape) or not all(1 <= part <= size for part, size in sizes):
         return None
+    count, rows, cols = 1, 1, prod(shape)
+    block_rows: int | None = 1
+    block_cols = cols
     match shape, block:
         case _ if block == shape:
-            return View(
-                num_matrices=1, rows=1, cols=prod(shape), block_rows=None, block_cols=prod(shape)
-            )
-        case (cols,), (block_cols,):
-            return _view(1, 1, cols, (1, block_cols))
+            block_rows = None
+        case (_,), (block_cols,):
+            pass
         case (rows, cols), (block_rows, block_cols):
-            return _view(1, rows, cols, (block_rows, block_cols))
+            pass
         case (count, rows, cols), (1, block_rows, block_cols):
-            return _view(count, rows, cols, (block_rows, block_cols))
+            pass
         case (rows, *inner), (block_rows, *inner_block) if inner == inner_block:
-            return _view(1, rows, prod(inner), (block_rows, prod(inner)))
+            cols = block_cols = prod(inner)
         case (*outer, cols), (*outer_block, block_cols) if prod(outer_block) == 1:
-            return _view(1, prod(outer), cols, (1, block_cols))
+            rows = prod(outer)
         case _:
             return None
-
-
-def _view(count: int, rows: int, cols: int, block: tuple[int, int]) -> View:
-    return View(num_matrices=count, rows=rows, cols=cols, block_rows=block[0], block_cols=block[1])
+    return View(
+        num_matrices=count, rows=rows, cols=cols, block_rows=block_rows, block_cols=block_cols
+    )
 
 
 def count_blocks(view: View) -> tuple[int, int]:
