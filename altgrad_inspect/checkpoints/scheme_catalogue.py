@@ -38,6 +38,13 @@ _ALL: Final = (
         source="gpt-oss: gpt_oss/torch/weights.py; transformers: integrations/mxfp4.py; OCP MX "
         "v1.0",
     ),
+    SchemeFacts(
+        name="torchao",
+        summary="M._weight_qdata, M._weight_scale, ...: Float8Tensor, Int8Tensor, "
+        "IntxUnpackedToInt8Tensor, Int4Tensor, MXTensor and NVFP4Tensor, scales swizzled or not",
+        source="torchao 0.18: prototype/safetensors/, quantization/quantize_/workflows/, "
+        "prototype/mx_formats/",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

@@ -8,11 +8,13 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.mxfp4 import Mxfp4Scheme
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
+from altgrad_inspect.checkpoints.schemes.torchao import TorchaoScheme
 from altgrad_inspect.refs import LayerRef
 
 SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Mxfp4Scheme(),
+    TorchaoScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 
