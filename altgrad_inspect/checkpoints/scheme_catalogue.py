@@ -45,6 +45,12 @@ _ALL: Final = (
         source="torchao 0.18: prototype/safetensors/, quantization/quantize_/workflows/, "
         "prototype/mx_formats/",
     ),
+    SchemeFacts(
+        name="quanto",
+        summary="P.weight._data times _scale, int8 or FP8; P.weight._data._data of 4 or 2 bits "
+        "times _scale, less _shift",
+        source="optimum-quanto 0.2.7: tensor/qbytes.py, tensor/qbits.py, tensor/packed.py",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.mxfp4 import Mxfp4Scheme
+from altgrad_inspect.checkpoints.schemes.quanto import QuantoScheme
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
 from altgrad_inspect.checkpoints.schemes.torchao import TorchaoScheme
 from altgrad_inspect.refs import LayerRef
@@ -15,6 +16,7 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Mxfp4Scheme(),
     TorchaoScheme(),
+    QuantoScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 
