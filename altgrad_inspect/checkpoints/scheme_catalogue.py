@@ -51,6 +51,12 @@ _ALL: Final = (
         "times _scale, less _shift",
         source="optimum-quanto 0.2.7: tensor/qbytes.py, tensor/qbits.py, tensor/packed.py",
     ),
+    SchemeFacts(
+        name="generic",
+        summary="int8 or FP8 codes beside a scale and maybe a zero point, of no known scheme: "
+        "(code - zero point) * scale, with a warning",
+        source="names and shapes alone; e.g. fracast 0.1.0: X.qweight beside X.scale",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

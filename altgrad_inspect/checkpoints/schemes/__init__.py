@@ -6,6 +6,7 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
+from altgrad_inspect.checkpoints.schemes.generic import GenericScheme
 from altgrad_inspect.checkpoints.schemes.mxfp4 import Mxfp4Scheme
 from altgrad_inspect.checkpoints.schemes.quanto import QuantoScheme
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
@@ -17,8 +18,10 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     Mxfp4Scheme(),
     TorchaoScheme(),
     QuantoScheme(),
+    GenericScheme(),
 )
-"""The first scheme that claims a tensor has it; schemes that need less evidence come later."""
+"""The first scheme that claims a tensor has it; schemes that need less evidence come later, the
+generic one last."""
 
 _BY_NAME: Final = {scheme.name: scheme for scheme in SCHEMES}
 

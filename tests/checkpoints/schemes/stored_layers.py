@@ -18,7 +18,7 @@ def store(
 ) -> Path:
     """Write one checkpoint."""
     path.mkdir(parents=True)
-    content = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    content = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     save_file(content, path / "model.safetensors", metadata=dict(metadata or {}) or None)
     return path
 
