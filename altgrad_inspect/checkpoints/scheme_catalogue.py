@@ -106,6 +106,32 @@ _ALL: Final = (
         summary="P.weight in the dtype F4 times a scale a block, and one over all if there is one",
         source="safetensors: tensor.rs (Dtype::F4); no project has set the names",
     ),
+    SchemeFacts(
+        name="mxfp4",
+        summary="P_blocks of two FP4 codes a byte, times 2^(P_scales - 127), one a block of 32; "
+        "[experts, out, in], which the model holds as [experts, in, out]",
+        source="gpt-oss: gpt_oss/torch/weights.py; transformers: integrations/mxfp4.py; OCP MX "
+        "v1.0",
+    ),
+    SchemeFacts(
+        name="torchao",
+        summary="M._weight_qdata, M._weight_scale, ...: Float8Tensor, Int8Tensor, "
+        "IntxUnpackedToInt8Tensor, Int4Tensor, MXTensor and NVFP4Tensor, scales swizzled or not",
+        source="torchao 0.18: prototype/safetensors/, quantization/quantize_/workflows/, "
+        "prototype/mx_formats/",
+    ),
+    SchemeFacts(
+        name="quanto",
+        summary="P.weight._data times _scale, int8 or FP8; P.weight._data._data of 4 or 2 bits "
+        "times _scale, less _shift",
+        source="optimum-quanto 0.2.7: tensor/qbytes.py, tensor/qbits.py, tensor/packed.py",
+    ),
+    SchemeFacts(
+        name="generic",
+        summary="int8 or FP8 codes beside a scale and maybe a zero point, of no known scheme: "
+        "(code - zero point) * scale, with a warning",
+        source="names and shapes alone; e.g. fracast 0.1.0: X.qweight beside X.scale",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

@@ -14,13 +14,17 @@ from altgrad_inspect.checkpoints.schemes.compressed_mx import CompressedMxScheme
 from altgrad_inspect.checkpoints.schemes.compressed_nvfp4 import CompressedNvfp4Scheme
 from altgrad_inspect.checkpoints.schemes.compressed_pack import CompressedPackScheme
 from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FbgemmFp8Scheme
+from altgrad_inspect.checkpoints.schemes.generic import GenericScheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import ModeloptFp4Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import ModeloptFp8Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_int4 import ModeloptInt4Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_int8 import ModeloptInt8Scheme
+from altgrad_inspect.checkpoints.schemes.mxfp4 import Mxfp4Scheme
 from altgrad_inspect.checkpoints.schemes.native_f4 import NativeF4Scheme
 from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
+from altgrad_inspect.checkpoints.schemes.quanto import QuantoScheme
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
+from altgrad_inspect.checkpoints.schemes.torchao import TorchaoScheme
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.refs import LayerRef
 
@@ -39,8 +43,13 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     CompressedIntScheme(),
     CompressedFloatScheme(),
     NativeF4Scheme(),
+    Mxfp4Scheme(),
+    TorchaoScheme(),
+    QuantoScheme(),
+    GenericScheme(),
 )
-"""The first scheme that claims a tensor has it; schemes that need less evidence come later."""
+"""The first scheme that claims a tensor has it; schemes that need less evidence come later, the
+generic one last."""
 
 _BY_NAME: Final = {scheme.name: scheme for scheme in SCHEMES}
 
