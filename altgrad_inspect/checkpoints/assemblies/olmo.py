@@ -6,9 +6,8 @@ run: its opcodes are listed, and one that does anything but build texts, whole n
 tuples makes the name stay as it is stored.
 """
 
-import binascii
 import pickletools
-from base64 import urlsafe_b64decode
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -85,8 +84,8 @@ def decode_olmo_key(key: str) -> str | None:
     if not key.startswith(_START) or len(key) > _MAX_CHARACTERS:
         return None
     try:
-        value = _build(urlsafe_b64decode(key.encode("ascii")))
-    except (UnicodeEncodeError, binascii.Error, _OtherKindError):
+        value = _build(b64decode(key, altchars=b"-_", validate=True))
+    except ValueError:
         return None
     match value:
         case (tuple() as keys, bool()) if keys:
