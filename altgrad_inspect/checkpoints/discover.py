@@ -22,6 +22,7 @@ from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside, is_shar
 from altgrad_inspect.checkpoints.layouts.trainer import TrainerLayout
 from altgrad_inspect.checkpoints.layouts.weights import MODEL_NAMES
 from altgrad_inspect.checkpoints.ordering import note_latest
+from altgrad_inspect.checkpoints.repeated_notes import fold_repeats
 from altgrad_inspect.checkpoints.runs import build_run
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
 from altgrad_inspect.display import display_name
@@ -186,22 +187,23 @@ def _split_off_others(
     opened: Sequence[OpenedCandidate],
 ) -> tuple[list[OpenedCandidate], list[str]]:
     """Take out what is no loss: sharded twins, directories without weights, bare numbers."""
-    twins = {(one.candidate.stage, one.step) for one in opened if one.problem is None}
-    paths = [one.candidate.path for one in opened if one.problem is None]
-    sharded = find_unsharded_twins({path: path for path in paths})
-    steps, notes = [], []
+    complete = [one for one in opened if one.problem is None]
+    twins = {(one.candidate.stage, one.step) for one in complete}
+    sharded = find_unsharded_twins(
+        [one.candidate.path for one in opened], [one.candidate.path for one in complete]
+    )
+    steps: list[OpenedCandidate] = []
+    notes: list[tuple[str, str]] = []
     for one in opened:
-        other = sharded.get(one.candidate.path)
-        if other is not None:
-            shown = display_name(str(one.candidate.path))
-            notes.append(f"{shown}: not read, {display_name(other.name)} is the same step")
-            continue
+        shown = display_name(str(one.candidate.path))
         is_twin = (one.candidate.stage, one.step) in twins
-        if one.has_weights or not (is_twin or one.candidate.unit == ""):
+        if one.candidate.path in sharded:
+            notes.append((shown, f"{shown}: is not read, its unsharded copy is the same step"))
+        elif one.has_weights or not (is_twin or one.candidate.unit == ""):
             steps.append(one)
         else:
-            notes.append(f"not read: {one.problem}")
-    return steps, notes
+            notes.append((shown, f"not read: {one.problem}"))
+    return steps, fold_repeats(notes)
 
 
 def _note_unfinished(root: Path, opened: Sequence[OpenedCandidate]) -> list[str]:

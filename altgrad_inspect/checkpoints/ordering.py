@@ -1,5 +1,6 @@
 """The order of checkpoints: by step, by name or as given; and what in it deserves a word."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -107,11 +108,13 @@ def require_one_branch(subject: str, complete: Sequence[OpenedCandidate]) -> Non
 def note_gaps(subject: str, checkpoints: Sequence[CheckpointRef]) -> list[str]:
     """Say where a trainer's checkpoints are missing, which it deletes by ``save_total_limit``.
 
-    The last gap may be shorter: a run ends where it ends.
+    A trainer saves at multiples of its interval, and once more at the end of the run.
     """
     steps = [ref.step for ref in checkpoints if ref.layout == TrainerLayout.name]
     gaps = [later - earlier for earlier, later in pairwise(steps)]
     usual = min(gaps[:-1], default=0)
+    if usual and any(step % usual for step in steps[:-1]):
+        usual = math.gcd(*steps[:-1])
     wide = [
         f"{earlier} to {later}"
         for (earlier, later), gap in zip(pairwise(steps), gaps, strict=True)

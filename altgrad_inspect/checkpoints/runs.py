@@ -13,6 +13,7 @@ from altgrad_inspect.checkpoints.ordering import (
     number_in_order,
     require_one_branch,
 )
+from altgrad_inspect.checkpoints.repeated_notes import fold_repeats
 from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step, read_losses
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, HeaderError
@@ -78,7 +79,11 @@ def build_run(
             *_note_units(complete),
             *(note_gaps(shown, checkpoints) if order == "step" else ()),
             *(note_counters(shown, checkpoints) if order == "step" else ()),
-            *(note for one in opened for note in (*one.step_notes, *one.notes)),
+            *fold_repeats(
+                (display_name(str(one.candidate.path)), note)
+                for one in opened
+                for note in (*one.step_notes, *one.notes)
+            ),
             *about_ranks,
             *about_losses,
         ),

@@ -64,7 +64,7 @@ def put_together(
     dtype = _find_dtype(start, shards)
     kept, num_replicas = _drop_replicas(start, shape, shards)
     _require_partition(start, shape, [to for shard in kept for _, to in shard.regions])
-    notes = ()
+    notes: tuple[str, ...] = ()
     if num_replicas:
         notes = (f"{start} has {num_replicas} regions stored twice; the first copies are read",)
     entries = [shard.header.tensors[shard.stored] for shard in kept]

@@ -6,7 +6,7 @@ distributed checkpoints, which are not read.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -54,13 +54,12 @@ def explain_olmo(listing: Listing) -> tuple[str, str, str] | None:
     return None
 
 
-def find_unsharded_twins(paths: Mapping[Path, Path]) -> dict[Path, Path]:
-    """Return the sharded ones among checkpoints, each with the unsharded one of its step."""
-    return {
-        sharded: paths[unsharded]
-        for sharded in paths
-        if (unsharded := _unsharded(sharded)) in paths and _STEP.fullmatch(sharded.name)
-    }
+def find_unsharded_twins(paths: Iterable[Path], complete: Iterable[Path]) -> frozenset[Path]:
+    """Return the sharded ones among ``paths`` whose unsharded ones are among ``complete``."""
+    whole = frozenset(complete)
+    return frozenset(
+        path for path in paths if _STEP.fullmatch(path.name) and _unsharded(path) in whole
+    )
 
 
 def _unsharded(path: Path) -> Path:

@@ -61,4 +61,4 @@ def _without_places(table: pa.Table) -> pa.Table:
 
 
 def layout_names(results: Results) -> set[str]:
-    return set(results.to_arrow("checkpoints").column("layout").to_pylist())
+    return set(map(str, results.to_arrow("checkpoints").column("layout").to_pylist()))

@@ -3,13 +3,13 @@
 import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from altgrad_inspect.checkpoints.assemblies import olmo
 from altgrad_inspect.checkpoints.assemblies.olmo import decode_olmo_key
 from altgrad_inspect.checkpoints.checkpoint import open_checkpoint
 from altgrad_inspect.checkpoints.discover import discover_run
@@ -126,11 +126,12 @@ def test_names_that_collide_stay_as_they_are(tmp_path: Path) -> None:
     assert len({"a.b", *stored} & layers.keys()) == 2
 
 
-def test_very_many_keys_cost_little(tmp_path: Path) -> None:
-    stored = {encode_key(f"layer.{at}"): torch.zeros(1) for at in range(20_000)}
+def test_of_very_many_names_only_so_many_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {encode_key(f"layer.{at}"): torch.zeros(1) for at in range(30)}
     path = write_weights(tmp_path / "model.safetensors", stored)
-    ref = discover_run([path]).checkpoints[0]
-    start = perf_counter()
-    layers = open_checkpoint(ref).layers
-    assert perf_counter() - start < 5
-    assert len(layers) == 20_000
+    monkeypatch.setattr(olmo, "_MAX_KEYS", 10)
+    names = open_checkpoint(discover_run([path]).checkpoints[0]).layers
+    assert len([name for name in names if name.startswith("layer.")]) == 10
+    assert len(names) == 30

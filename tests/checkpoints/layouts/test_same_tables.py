@@ -169,7 +169,7 @@ def test_the_second_model_of_accelerate_is_read_under_a_prefix(run: Run, tmp_pat
     write_plain(
         tmp_path / "plain",
         {
-            step: weights | {SECOND + name: -tensor for name, tensor in weights.items()}
+            step: dict(weights) | {SECOND + name: -tensor for name, tensor in weights.items()}
             for step, weights in run.items()
         },
     )
