@@ -108,6 +108,7 @@ def open_candidate(candidate: Candidate) -> OpenedCandidate:
     try:
         weights = _find_in_directory(candidate.path) if is_directory else _open_file(candidate.path)
         if weights is not None:
+            candidate = replace(candidate, layout=weights.layout or candidate.layout)
             weights, shapes = _check_assembly(candidate, weights)
             beside = (
                 f"{display_name(str(file))}: lies beside the weights and is not read"

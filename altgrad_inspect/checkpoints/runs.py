@@ -116,7 +116,7 @@ def _to_ref(one: OpenedCandidate, step: int) -> CheckpointRef:
         step=step,
         stage=one.candidate.stage,
         path=one.candidate.path,
-        layout=(weights.layout if weights is not None else None) or one.candidate.layout,
+        layout=one.candidate.layout,
         files=weights.files if weights is not None else (),
         assembly=weights.assembly if weights is not None else PLAIN,
         layer_files=weights.layer_files if weights is not None else {},

@@ -50,6 +50,7 @@ def reason_at_20(root: Path) -> str:
 def test_a_missing_shard_leaves_the_checkpoint_out_and_is_named(root: Path) -> None:
     shard_of(root).unlink()
     reason = reason_at_20(root)
+    assert discover_run([root]).skipped[0].layout == "nanotron"
     assert f"layer '{EMBED}': its shards hold 128 of 256 elements, expected all" in reason
     assert "by the names of its files tp-rank-1-of-2 is missing" in reason
 
