@@ -41,9 +41,12 @@ def _require(condition: bool, setting: str, value: object, expected: str) -> Non
         raise ConfigError(msg)
 
 
+Order = Literal["step", "name", "given"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionSettings:
-    """Which checkpoints and layers are looked at.
+    """Which checkpoints and layers are looked at, and in which order.
 
     Attributes:
         layers: Patterns of the layers to look at; all layers if empty. A pattern is a
@@ -52,12 +55,16 @@ class SelectionSettings:
         steps: ``FIRST:LAST:STRIDE``, each part optional, both ends included; the stride
             counts checkpoints from the first one kept.
         last: Only the last N checkpoints, at least 1; all if None.
+        order: What puts the checkpoints in order: ``step``, from a checkpoint's own files or
+            else its name; ``name``; or ``given``, as they were named one by one. The latter two
+            number them from 0, and those numbers are their steps.
     """
 
     layers: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     steps: str | None = None
     last: int | None = None
+    order: Order = "step"
 
     def __post_init__(self) -> None:
         _require(self.last is None or self.last >= 1, "last", self.last, "at least 1")

@@ -33,14 +33,14 @@ def read_json_object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str
 
 
 def parse_json_object(content: bytes, subject: str) -> dict[str, object]:
-    """Read one JSON object; ``NaN`` and ``Infinity`` are numbers.
+    """Parse one JSON object; ``NaN`` and ``Infinity`` are numbers.
 
     Args:
-        content: UTF-8 text.
-        subject: What a message calls it.
+        content: The JSON, as UTF-8.
+        subject: What the messages begin with.
 
     Raises:
-        CheckpointError: It is no JSON object, gives one key twice, or holds far too much.
+        CheckpointError: It is no JSON object, holds too many values, or gives a key twice.
     """
     # Every array and object costs far more memory than its two characters.
     if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:

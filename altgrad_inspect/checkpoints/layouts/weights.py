@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from altgrad_inspect.checkpoints.header import read_header
+from altgrad_inspect.checkpoints.header import Header, read_header
 from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing
 from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX, read_weight_index
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.refs import PLAIN, FileRef
 from altgrad_inspect.storage.local import LocalReader
 
 MODEL_NAMES: Final = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights")
@@ -28,11 +29,17 @@ class Weights:
         files: In a stable order, none twice.
         layer_files: Stored layer name to file name, from an index; empty without one.
         left_out: Other safetensors files in the directory.
+        assembly: How the files become stored tensors; see ``checkpoints.assemblies``.
+        layout: The layout that the content gives away; None if only names speak for one.
+        notes: What is worth a sentence.
     """
 
     files: tuple[Path, ...]
     layer_files: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[Path, ...] = ()
+    assembly: str = PLAIN
+    layout: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_weights(listing: Listing) -> Weights | None:
@@ -57,8 +64,11 @@ def find_weights(listing: Listing) -> Weights | None:
     return Weights(files=(usual[0],)) if len(usual) == 1 else None
 
 
-def check_weights(weights: Weights) -> None:
+def check_weights(weights: Weights) -> dict[Path, tuple[FileRef, Header]]:
     """Read every header: each file must be whole, and hold the layers its index promises.
+
+    Returns:
+        The headers, in the order of the files.
 
     Raises:
         CheckpointError: A file is unreadable, truncated, or lacks a layer.
@@ -66,9 +76,11 @@ def check_weights(weights: Weights) -> None:
     promised: dict[str, list[str]] = {}
     for layer, file_name in weights.layer_files.items():
         promised.setdefault(file_name, []).append(layer)
+    headers: dict[Path, tuple[FileRef, Header]] = {}
     for file in weights.files:
         with LocalReader(file) as reader:
-            tensors = read_header(reader).tensors
+            headers[file] = (reader.file, read_header(reader))
+        tensors = headers[file][1].tensors
         missing = [layer for layer in promised.get(file.name, ()) if layer not in tensors]
         if missing:
             msg = (
@@ -77,6 +89,7 @@ def check_weights(weights: Weights) -> None:
                 f"all {len(promised[file.name])} (save or copy the checkpoint again)"
             )
             raise CheckpointError(msg)
+    return headers
 
 
 def _find_indexed(index: Path) -> Weights:
@@ -105,7 +118,7 @@ def _find_shards(listing: Listing, stem: str) -> Weights | None:
 
 def _with_left_out(found: Weights, listing: Listing) -> Weights:
     left_out = tuple(file for file in listing.weight_files if file not in found.files)
-    return Weights(files=found.files, layer_files=found.layer_files, left_out=left_out)
+    return replace(found, left_out=left_out)
 
 
 def _missing_shard(directory: Path, name: str, which: str) -> CheckpointError:
