@@ -5,7 +5,7 @@
 Made of names and headers alone; nothing here has read a weight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,9 @@ class FileRef:
     mtime_ns: int
     inode: int
 
+
+RunTarget = str | Path | Sequence[str | Path]
+"""What a user may call a run: a directory, a file, a glob, or several of them."""
 
 Fact = str | int | float | bool | tuple[int, ...] | None
 """A setting of a storage scheme."""

@@ -10,9 +10,9 @@ import pyarrow as pa
 from altgrad_inspect.api.diagnosis import add_diagnosis
 from altgrad_inspect.api.options import MeasureAndTrendOptions, read_selection, read_trend_settings
 from altgrad_inspect.checkpoints.selection import select_layers
-from altgrad_inspect.engine.open_run import RunTarget
 from altgrad_inspect.errors import ConfigError, ExitCode
 from altgrad_inspect.records import Severity
+from altgrad_inspect.refs import RunTarget
 from altgrad_inspect.tables.results import Results
 from altgrad_inspect.tables.schema import FLIPS, RANKS
 from altgrad_inspect.trends.findings import find_findings, require_rules

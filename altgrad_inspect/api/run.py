@@ -23,10 +23,11 @@ from altgrad_inspect.api.options import (
 from altgrad_inspect.engine.events import Noted, ignore
 from altgrad_inspect.engine.layer import LayerRows, LayerTasks
 from altgrad_inspect.engine.local import resolve_device, run_units
-from altgrad_inspect.engine.open_run import OpenRun, RunTarget, open_run
+from altgrad_inspect.engine.open_run import OpenRun, open_run
 from altgrad_inspect.engine.plan import Plan, build_plan, describe_layer
 from altgrad_inspect.engine.update_rows import UPDATE, UPDATE_TOTAL
 from altgrad_inspect.errors import NothingMatchedError
+from altgrad_inspect.refs import RunTarget
 from altgrad_inspect.settings import EngineSettings
 from altgrad_inspect.tables.convert import build_table
 from altgrad_inspect.tables.results import Results

@@ -9,9 +9,10 @@ from altgrad_inspect.api.run import require_transition
 from altgrad_inspect.engine.events import Noted, ignore
 from altgrad_inspect.engine.layer import LayerTasks
 from altgrad_inspect.engine.local import resolve_device, run_units
-from altgrad_inspect.engine.open_run import RunTarget, open_run
+from altgrad_inspect.engine.open_run import open_run
 from altgrad_inspect.engine.sweep_rows import build_sweep
 from altgrad_inspect.quantize.same_grids import group_same_grids
+from altgrad_inspect.refs import RunTarget
 from altgrad_inspect.settings import DEFAULT_SWEEP, EngineSettings
 from altgrad_inspect.tables.comparisons import SWEEP, SWEEP_LAYERS
 from altgrad_inspect.tables.convert import build_table

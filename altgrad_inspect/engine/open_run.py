@@ -10,11 +10,8 @@ from altgrad_inspect.checkpoints.selection import matches, select_checkpoints, s
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.records import CheckpointRecord, SkippedLayer, Status
-from altgrad_inspect.refs import CheckpointRef, RunRef
+from altgrad_inspect.refs import CheckpointRef, RunRef, RunTarget
 from altgrad_inspect.settings import SelectionSettings
-
-RunTarget = str | Path | Sequence[str | Path]
-"""What a user may call a run: a directory, a file, a glob, or several of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
