@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -89,6 +90,11 @@ class LayerReader:
         if dtype is torch.bool:
             buffer.clamp_(max=1)  # torch takes any other byte for neither true nor false
         return self._slots[slot].deliver(buffer).view(dtype).reshape(shape)
+
+    def announce(self, layer: LayerRef) -> None:
+        """Tell the system that the layer will be read soon; nothing is read, nothing can fail."""
+        with suppress(CheckpointError):  # reading it will say what is wrong
+            self._open(layer).announce(layer.offset, layer.num_bytes)
 
     def close(self) -> None:
         """Close all files; closing twice is fine."""
