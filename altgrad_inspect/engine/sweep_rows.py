@@ -15,7 +15,7 @@ from torch import Tensor
 
 from altgrad_inspect.engine.flip_rows import STORED_CODES, find_gap
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
-from altgrad_inspect.metrics.flips import FlipMeter
+from altgrad_inspect.engine.steady_meter import SteadyMeter
 from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipCounts, LayerRef, SkippedLayer, Status
@@ -33,11 +33,15 @@ STALL_MAX_FLIPPED: Final = 1e-4
 
 @dataclass(slots=True)
 class _Format:
-    """What is known of the layer in one format; ``problem`` says why a transition failed."""
+    """What is known of the layer in one format.
+
+    ``problem`` says why a transition failed, ``note`` that one was counted elsewhere.
+    """
 
     quantizer: Quantizer
     counts: list[FlipCounts] = field(default_factory=list)
     problem: str | None = None
+    note: str | None = None
 
 
 class SweepRows:
@@ -111,6 +115,7 @@ class SweepRows:
             saturated_fraction_last=last.num_saturated / last.num_weights,
             underflowed_fraction_last=last.num_underflowed / last.num_weights,
             is_stalling=is_stalling(counts),
+            reason=one.note,
         )
 
 
@@ -177,10 +182,11 @@ def _find_median(values: Iterable[float | None]) -> float | None:
 
 
 def _count(one: _Format, earlier: Tensor, later: Tensor, *, compiled: bool) -> None:
-    meter = FlipMeter(one.quantizer, tuple(later.shape), compiled=compiled)
+    meter = SteadyMeter(one.quantizer, tuple(later.shape), compiled=compiled)
     try:
         meter.start(earlier)
         one.counts.append(meter.advance(earlier, later))
+        one.note = one.note or meter.note
     except (MemoryError, RuntimeError) as error:
         one.problem = first_line(error)
 

@@ -25,6 +25,7 @@ from altgrad_inspect.metrics.certificate import (
     summation_error,
     svd_value_errors,
 )
+from altgrad_inspect.metrics.solver_place import placed_for_solver
 
 CPU_BLOCK_ROWS: Final = 512
 """A block of so many rows in float64 stays in the cache while it is multiplied."""
@@ -109,9 +110,10 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
         num_rows_left -= len(block)
         last = num_rows_left == 0  # the SVD reduces the last block itself
         triangle = stacked if last else torch.linalg.qr(stacked, mode="r").R
-    # The default on CUDA is Jacobi, which is slower and less accurate for small values.
-    driver = "gesvd" if triangle.is_cuda else None
-    values = torch.linalg.svdvals(triangle, driver=driver).cpu()
+    with placed_for_solver(triangle) as placed:
+        # The default on CUDA is Jacobi, which is slower and less accurate for small values.
+        driver = "gesvd" if placed.is_cuda else None
+        values = torch.linalg.svdvals(placed, driver=driver).cpu()
     return SingularValues(
         values=values,
         errors=svd_value_errors(values, num_rows=num_rows, num_columns=num_columns),
@@ -141,8 +143,9 @@ def _accumulate_gram(matrix: Tensor, *, exponent: int) -> Tensor:
 def _find_eigenvalues(gram: Tensor) -> Tensor | None:
     """Return all eigenvalues, descending and on the CPU; None if LAPACK does not converge."""
     try:
-        eigenvalues: Tensor = torch.linalg.eigvalsh(gram, UPLO="U")
-        return eigenvalues.flip(0).cpu()
+        with placed_for_solver(gram) as placed:
+            eigenvalues: Tensor = torch.linalg.eigvalsh(placed, UPLO="U").cpu()
+        return eigenvalues.flip(0)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return None
 
