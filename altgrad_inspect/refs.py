@@ -91,6 +91,12 @@ class LayerRef:
     recognised_by: str | None = None
 
     @property
+    def loaded_bytes(self) -> int:
+        """How many bytes it takes in memory: as stored and, if that is codes, decoded as well."""
+        decoded = 0 if self.scheme == PLAIN else (4 + 1) * self.num_weights
+        return self.num_bytes + decoded
+
+    @property
     def num_weights(self) -> int:
         """Number of elements."""
         count = 1

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from altgrad_inspect.checkpoints.schemes import decode_layer
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.refs import PLAIN, FileRef, LayerRef, Region
+from altgrad_inspect.refs import PLAIN, FileRef, LayerRef, Piece, Region
 from altgrad_inspect.storage.local import LocalReader
 
 _TORCH_NAMES: Final[Mapping[str, str]] = {
@@ -134,6 +135,13 @@ class LayerReader:
         if buffer.numel():
             reader.read_into(offset, buffer.numpy().data)
             reader.check_unchanged()
+
+    def announce(self, layer: LayerRef) -> None:
+        """Tell the system that the layer will be read soon; nothing is read, nothing can fail."""
+        with suppress(CheckpointError):  # reading it will say what is wrong
+            places: tuple[LayerRef | Piece, ...] = (*layer.pieces, *layer.parts.values())
+            for place in places or (layer,):
+                self._open(place.file).announce(place.offset, place.num_bytes)
 
     def close(self) -> None:
         """Close all files; closing twice is fine."""

@@ -139,7 +139,7 @@ def _find_ranks(ranks: Sequence[RankRecord], steps: Sequence[int]) -> dict[str, 
 def _find_undefined(ranks: Sequence[RankRecord], steps: Sequence[int]) -> str | None:
     """Return why a rank of A, of B or of the update is null; None if all are there."""
     for row in ranks:
-        if row.reason is not None:
+        if row.status is not Status.OK:  # one that is may have a note
             side = "A" if row.step == steps[0] else "B"
             what = "the update" if row.subject == UPDATE else side
             return f"no rank of {what}: {row.reason}"

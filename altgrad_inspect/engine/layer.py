@@ -1,11 +1,11 @@
-"""One layer through the whole run: read it from each checkpoint in order, emit its rows.
+"""One layer through the whole run: see it at each checkpoint in order, emit its rows.
 
-Every byte is read once, whatever was asked for. Two checkpoints of the layer are held at
+Every byte is read once, whatever was asked for. Two checkpoints of the layer are looked at at
 a time, and the first one as well for updates since then. What we cannot do for one checkpoint
 becomes a ``failed`` row and the next one goes on; what has no value becomes an ``undefined`` row.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
@@ -50,9 +50,14 @@ class LayerTasks:
     compiled: bool = False
 
     @property
+    def keeps_first(self) -> bool:
+        """Whether the first checkpoint of a layer is looked at through the whole run."""
+        return UPDATE_TOTAL in self.updates
+
+    @property
     def num_slots(self) -> int:
-        """Checkpoints of a layer that are held at once."""
-        return 3 if UPDATE_TOTAL in self.updates else 2
+        """Checkpoints of a layer that are looked at at once."""
+        return 3 if self.keeps_first else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,42 +86,52 @@ def join_rows(parts: Iterable[LayerRows]) -> LayerRows:
     )
 
 
-def measure_layer(
-    unit: LayerUnit,
-    tasks: LayerTasks,
-    reader: LayerReader,
-    *,
-    is_cancelled: Callable[[], bool] = lambda: False,
-) -> LayerRows:
-    """Read the layer from every checkpoint in order and return its rows.
+def read_sighting(reader: LayerReader, unit: LayerUnit, index: int, slot: int) -> Sighting:
+    """Read the layer from one checkpoint; what goes wrong is in the sighting.
 
     Args:
+        reader: Used by no other thread meanwhile.
         unit: Where the layer is in each checkpoint.
-        tasks: What to measure.
-        reader: This worker's own, with as many slots as ``tasks`` needs.
-        is_cancelled: Asked before each checkpoint; if so, the rows so far are returned.
+        index: Which checkpoint.
+        slot: The reader's; it must hold nothing that is still looked at.
     """
-    rows = _Rows(unit.layer, tasks)
-    first: Sighting | None = None
-    previous: Sighting | None = None
-    slot = 0
-    for step, ref in zip(unit.steps, unit.refs, strict=True):
-        if is_cancelled():
-            break
-        current = Sighting(step=step, ref=ref)
-        if ref is not None:
-            is_kept = first is None and tasks.num_slots > 2
-            try:
-                loaded = reader.load(ref, 2 if is_kept else slot)
-                current.weights, current.coded = loaded.values, loaded.coded
-            except (InspectError, MemoryError, RuntimeError) as error:
-                current.problem = first_line(error)
-            slot = slot if is_kept else 1 - slot
-        rows.see(first, previous, current)
-        previous = current
-        if first is None and ref is not None:
-            first = current
-    return rows.build()
+    current = Sighting(step=unit.steps[index], ref=unit.refs[index])
+    if current.ref is not None:
+        try:
+            loaded = reader.load(current.ref, slot)
+            current.weights, current.coded = loaded.values, loaded.coded
+        except (InspectError, MemoryError, RuntimeError) as error:
+            current.problem = first_line(error)
+    return current
+
+
+class LayerMeter:
+    """One layer on its way through the run.
+
+    Args:
+        layer: Its name.
+        tasks: What to measure.
+    """
+
+    def __init__(self, layer: str, tasks: LayerTasks) -> None:
+        self._rows = _Rows(layer, tasks)
+        self._first: Sighting | None = None
+        self._previous: Sighting | None = None
+
+    def see(self, current: Sighting) -> None:
+        """Look at the next checkpoint.
+
+        The weights seen last, and with updates since the first checkpoint the first ones, are
+        looked at again: they must stay as they are.
+        """
+        self._rows.see(self._first, self._previous, current)
+        self._previous = current
+        if self._first is None and current.ref is not None:
+            self._first = current
+
+    def build(self) -> LayerRows:
+        """Return the rows of the checkpoints seen."""
+        return self._rows.build()
 
 
 class _Rows:

@@ -1,4 +1,4 @@
-"""Works units off on this machine: one worker thread a core, largest units first.
+"""Works units off on this machine: one worker a core, what takes longest first.
 
 Parallelism is over layers. Each worker has its own buffers and sets torch to one thread
 *inside itself* (the setting is per thread): intra-op threads gain nothing on this work
@@ -6,17 +6,19 @@ and collapse under contention. torch releases the interpreter lock while it comp
 """
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from altgrad_inspect.checkpoints.layer_reader import LayerReader
+from altgrad_inspect.engine.bundles import Bundle, BundleQueue, cut_bundles
 from altgrad_inspect.engine.events import LayerDone, Listener, Planned
-from altgrad_inspect.engine.layer import LayerRows, LayerTasks, join_rows, measure_layer
+from altgrad_inspect.engine.layer import LayerRows, LayerTasks, join_rows
 from altgrad_inspect.engine.plan import LayerUnit, unit_seconds
+from altgrad_inspect.engine.worker import Worker
 from altgrad_inspect.errors import ConfigError
 from altgrad_inspect.metrics.flip_kernel import worth_compiling
 
@@ -38,12 +40,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-class _Workers(threading.local):
-    """What each worker thread keeps for itself."""
-
-    reader: LayerReader | None = None
-
-
 def run_units(
     units: Sequence[LayerUnit],
     tasks: LayerTasks,
@@ -58,17 +54,13 @@ def run_units(
     ``on_event`` is called in the calling thread. On an exception in a worker, or an
     interrupt, the other workers stop after the checkpoint they are at.
     """
+    num_quantizers = len(tasks.quantizers) + len(tasks.sweep)
+    num_spectra = tasks.ranks + len(tasks.updates)
     seconds = {
-        unit.layer: unit_seconds(
-            unit,
-            num_quantizers=len(tasks.quantizers) + len(tasks.sweep),
-            num_spectra=tasks.ranks + len(tasks.updates),
-        )
+        unit.layer: unit_seconds(unit, num_quantizers=num_quantizers, num_spectra=num_spectra)
         for unit in units
     }
-    total = sum(seconds.values()) or 1.0
     num_weights = sum(ref.num_weights for unit in units for _, ref in unit.present)
-    num_quantizers = len(tasks.quantizers) + len(tasks.sweep)
     tasks = replace(tasks, compiled=worth_compiling(num_weights * num_quantizers))
     on_event(
         Planned(
@@ -77,39 +69,48 @@ def run_units(
             num_bytes=sum(unit.num_bytes for unit in units),
         )
     )
-    cancelled = threading.Event()
-    workers = _Workers()
-
-    def work(unit: LayerUnit) -> LayerRows:
-        if workers.reader is None:
-            torch.set_num_threads(1)
-            workers.reader = LayerReader(device, num_slots=tasks.num_slots)
-        return measure_layer(unit, tasks, workers.reader, is_cancelled=cancelled.is_set)
-
     results: dict[str, LayerRows] = {}
-    order = sorted(units, key=lambda unit: (-seconds[unit.layer], unit.layer))
+    bundles = cut_bundles(units, seconds)
+    total = sum(seconds.values()) or 1.0
+    for bundle, found in _work_off(bundles, tasks, device=device, num_workers=num_workers):
+        for unit, rows in zip(bundle.units, found, strict=True):
+            results[unit.layer] = rows
+            cost = seconds[unit.layer] / total
+            on_event(LayerDone(layer=unit.layer, num_bytes=unit.num_bytes, cost=cost))
+    return join_rows(results[unit.layer] for unit in units)
+
+
+def _work_off(
+    bundles: Sequence[Bundle], tasks: LayerTasks, *, device: torch.device, num_workers: int
+) -> Iterator[tuple[Bundle, Sequence[LayerRows]]]:
+    """Yield every bundle with its rows as soon as a worker is done with it, in any order."""
+    num_workers = max(1, min(num_workers, len(bundles)))
+    queue = BundleQueue(bundles, num_workers=num_workers)
+    turn = threading.Lock()
+    cancelled = threading.Event()
+    # What is done, and at last each worker's own future, which carries what went wrong.
+    done: SimpleQueue[tuple[Bundle, Sequence[LayerRows]] | Future[None]] = SimpleQueue()
     with (
         threadpool_limits(limits=1, user_api="blas"),  # numpy's, for the whole process
-        ThreadPoolExecutor(max_workers=max(1, min(num_workers, len(units)))) as pool,
+        ThreadPoolExecutor(max_workers=num_workers, thread_name_prefix="worker") as pool,
     ):
         try:
-            pending: dict[Future[LayerRows], LayerUnit] = {
-                pool.submit(work, unit): unit for unit in order
-            }
-            while pending:
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    unit = pending.pop(future)
-                    results[unit.layer] = future.result()
-                    on_event(
-                        LayerDone(
-                            layer=unit.layer,
-                            num_bytes=unit.num_bytes,
-                            cost=seconds[unit.layer] / total,
-                        )
-                    )
-        except BaseException:
+            for _ in range(num_workers):
+                worker = Worker(
+                    queue,
+                    turn,
+                    tasks,
+                    device=device,
+                    report=lambda bundle, rows: done.put((bundle, rows)),
+                    is_cancelled=cancelled.is_set,
+                )
+                pool.submit(worker.run).add_done_callback(done.put)
+            while num_workers:
+                found = done.get()
+                if isinstance(found, Future):
+                    found.result()
+                    num_workers -= 1
+                else:
+                    yield found
+        finally:
             cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return join_rows(results[unit.layer] for unit in units)

@@ -8,9 +8,10 @@ same cut serves threads, processes and the GPU.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 from altgrad_inspect.records import LayerRecord
-from altgrad_inspect.refs import PLAIN, LayerRef
+from altgrad_inspect.refs import LayerRef
 
 FLIP_WEIGHTS_PER_SECOND = 60e6
 """Weights a core encodes, compares and counts; a rough figure, for estimates only."""
@@ -18,6 +19,9 @@ FLIP_WEIGHTS_PER_SECOND = 60e6
 GRAM_FLOPS_PER_SECOND = 45e9
 TRIDIAGONAL_FLOPS_PER_SECOND = 16e9
 READ_BYTES_PER_SECOND = 1.5e9
+
+READ_AHEAD_BYTES: Final = 8 << 20
+"""What a worker reads while it still computes, and so holds beyond what it looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +122,13 @@ def build_plan(
 
 
 def _unit_memory_bytes(unit: LayerUnit, num_quantizers: int) -> int:
-    """Two checkpoints of the layer as stored, two bytes of codes, and the Gram matrix."""
+    """Two checkpoints of the layer as stored, or three if read ahead, codes and the Gram matrix."""
     sizes = [0]
     for _, ref in unit.present:
         small = min(ref.shape[0], prod(ref.shape[1:])) if len(ref.shape) > 1 else 0
         codes = 2 * num_quantizers * ref.num_weights
-        if ref.scheme != PLAIN:
-            codes += 2 * (4 + 1) * ref.num_weights  # decoded, and the codes one to a byte
-        sizes.append(2 * ref.num_bytes + codes + 3 * 8 * small**2)
+        copies = 3 if ref.loaded_bytes <= READ_AHEAD_BYTES else 2
+        sizes.append(copies * ref.loaded_bytes + codes + 3 * 8 * small**2)
     return max(sizes)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
 from altgrad_inspect.engine.flip_rows import find_gap
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
-from altgrad_inspect.metrics.flips import FlipMeter
+from altgrad_inspect.engine.steady_meter import SteadyMeter
 from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.records import FlipCounts, SkippedLayer, Status
@@ -35,11 +35,15 @@ STALL_MAX_FLIPPED: Final = 1e-4
 
 @dataclass(slots=True)
 class _Format:
-    """What is known of the layer in one format; ``problem`` says why a transition failed."""
+    """What is known of the layer in one format.
+
+    ``problem`` says why a transition failed, ``note`` that one was counted elsewhere.
+    """
 
     quantizer: Quantizer
     counts: list[FlipCounts] = field(default_factory=list)
     problem: str | None = None
+    note: str | None = None
 
 
 class SweepRows:
@@ -113,6 +117,7 @@ class SweepRows:
             saturated_fraction_last=(last.num_saturated or 0) / last.num_weights,
             underflowed_fraction_last=(last.num_underflowed or 0) / last.num_weights,
             is_stalling=is_stalling(counts),
+            reason=one.note,
         )
 
 
@@ -179,10 +184,11 @@ def _find_median(values: Iterable[float | None]) -> float | None:
 
 
 def _count(one: _Format, earlier: Tensor, later: Tensor, *, compiled: bool) -> None:
-    meter = FlipMeter(one.quantizer, tuple(later.shape), compiled=compiled)
+    meter = SteadyMeter(one.quantizer, tuple(later.shape), compiled=compiled)
     try:
         meter.start(earlier)
         one.counts.append(meter.advance(earlier, later))
+        one.note = one.note or meter.note
     except (MemoryError, RuntimeError) as error:
         one.problem = first_line(error)
 

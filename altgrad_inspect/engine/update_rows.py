@@ -1,10 +1,14 @@
 """The ranks rows of one layer's updates: each checkpoint minus an earlier one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from altgrad_inspect.engine.sighting import Sighting, first_line
+from altgrad_inspect.engine.steady_meter import ON_CPU
 from altgrad_inspect.metrics.matrices import (
     MatrixPlan,
     matrices,
@@ -32,7 +36,7 @@ class UpdateRows:
         self._layer = layer
         self._subject = subject
         self._spectra = spectra
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[tuple[Outcome, str | None]] = []
 
     def see(self, earlier: Sighting | None, current: Sighting, previous: Sighting | None) -> None:
         """Measure ``current`` minus ``earlier``.
@@ -53,15 +57,20 @@ class UpdateRows:
             and current.same_bits_as(previous)
         ):
             self._outcomes = self._measure(plan, earlier, current)
-        for index, outcome in enumerate(self._outcomes):
-            self.rows.append(self._row(plan, (earlier.step, current.step), index, outcome))
+        for index, (outcome, note) in enumerate(self._outcomes):
+            row = self._row(plan, (earlier.step, current.step), index, outcome)
+            self.rows.append(row if row.reason else replace(row, reason=note))
 
-    def _measure(self, plan: MatrixPlan, earlier: Sighting, current: Sighting) -> list[Outcome]:
+    def _measure(
+        self, plan: MatrixPlan, earlier: Sighting, current: Sighting
+    ) -> list[tuple[Outcome, str | None]]:
+        """Return what came of each matrix, and a note about where."""
         reason = _find_gap(earlier, current)
         if reason is not None:
-            return [reason] * plan.num_matrices
+            return [(reason, None)] * plan.num_matrices
         if earlier.weights is None or current.weights is None:
-            return [earlier.problem or current.problem or "not read"] * plan.num_matrices
+            problem = earlier.problem or current.problem or "not read"
+            return [(problem, None)] * plan.num_matrices
         pairs = zip(
             matrices(earlier.weights),
             matrices(current.weights),
@@ -69,18 +78,24 @@ class UpdateRows:
             _cells(current, plan),
             strict=True,
         )
-        return [self._update(before, after, cells) for before, after, *cells in pairs]
+        return [self._update((before, after), cells) for before, after, *cells in pairs]
 
-    def _update(self, earlier: Tensor, later: Tensor, cells: Sequence[Tensor | None]) -> Outcome:
+    def _update(
+        self, weights: tuple[Tensor, Tensor], cells: Sequence[Tensor | None]
+    ) -> tuple[Outcome, str | None]:
         try:
-            return measure_update(
-                earlier,
-                later,
-                cells=(cells[0], cells[1]),
-                keep_singular_values=self._spectra,
-            )
+            try:
+                return self._measure_pair(*weights, *cells), None
+            except torch.OutOfMemoryError:
+                moved = (one if one is None else one.cpu() for one in (*weights, *cells))
+                return self._measure_pair(*moved), ON_CPU
         except (MemoryError, RuntimeError) as error:
-            return first_line(error)
+            return first_line(error), None
+
+    def _measure_pair(self, earlier: Any, later: Any, *cells: Any) -> MeasuredUpdate:
+        return measure_update(
+            earlier, later, cells=(cells[0], cells[1]), keep_singular_values=self._spectra
+        )
 
     def _row(
         self, plan: MatrixPlan, steps: tuple[int, int], index: int, outcome: Outcome

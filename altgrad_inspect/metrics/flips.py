@@ -254,7 +254,8 @@ def _square_safe_unit(earlier: Tensor, later: Tensor) -> float:
     """A power of two to divide by so that squares stay in float64's range; 1 if they do."""
     if earlier.dtype != torch.float64 or earlier.numel() == 0:
         return 1.0
-    largest = max(float(earlier.abs().max()), float(later.abs().max()))
+    low_high = [float(one) for weights in (earlier, later) for one in torch.aminmax(weights)]
+    largest = max(map(abs, low_high))
     if not 0 < largest < float("inf") or 1e-140 < largest < 1e140:
         return 1.0
     return float(2.0 ** torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent.item())

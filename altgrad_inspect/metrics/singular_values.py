@@ -26,6 +26,7 @@ from altgrad_inspect.metrics.certificate import (
     summation_error,
     svd_value_errors,
 )
+from altgrad_inspect.metrics.solver_place import placed_for_solver
 
 CPU_BLOCK_ROWS: Final = 512
 """A block of so many rows in float64 stays in the cache while it is multiplied."""
@@ -114,9 +115,10 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
         num_rows_left -= len(block)
         last = num_rows_left == 0  # the SVD reduces the last block itself
         triangle = stacked if last else torch.linalg.qr(stacked, mode="r").R
-    # The default on CUDA is Jacobi, which is slower and less accurate for small values.
-    driver = "gesvd" if triangle.is_cuda else None
-    values = torch.linalg.svdvals(triangle, driver=driver).cpu()
+    with placed_for_solver(triangle) as placed:
+        # The default on CUDA is Jacobi, which is slower and less accurate for small values.
+        driver = "gesvd" if placed.is_cuda else None
+        values = torch.linalg.svdvals(placed, driver=driver).cpu()
     return SingularValues(
         values=values,
         errors=svd_value_errors(values, num_rows=num_rows, num_columns=num_columns),
@@ -166,10 +168,11 @@ def _add_products_on_cuda(gram: Tensor, block: Tensor) -> None:
 def _find_eigenvalues(gram: Tensor) -> Tensor | None:
     """Return all eigenvalues, descending and on the CPU; None if LAPACK does not converge."""
     try:
-        if gram.is_cuda or len(gram) > MAX_NUMPY_COLUMNS:
-            eigenvalues: Tensor = torch.linalg.eigvalsh(gram, UPLO="U").cpu()
-        else:
-            eigenvalues = torch.from_numpy(np.linalg.eigvalsh(gram.numpy(), UPLO="U"))
+        with placed_for_solver(gram) as placed:
+            if placed.is_cuda or len(placed) > MAX_NUMPY_COLUMNS:
+                eigenvalues: Tensor = torch.linalg.eigvalsh(placed, UPLO="U").cpu()
+            else:
+                eigenvalues = torch.from_numpy(np.linalg.eigvalsh(placed.numpy(), UPLO="U"))
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
         return None
     return eigenvalues.flip(0) if bool(torch.isfinite(eigenvalues).all()) else None

@@ -6,6 +6,7 @@ SIGBUS, and its pages count as our memory.
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -15,6 +16,7 @@ from altgrad_inspect.errors import ChangedError, CheckpointError
 from altgrad_inspect.refs import FileRef
 
 _LARGEST_READ: Final = 1 << 30  # one call of the kernel moves at most 2 GiB
+_ADVICE_BYTES: Final = 1 << 20  # Linux follows an advice for a few MiB only, and drops the rest
 _KINDS: Final = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -98,6 +100,15 @@ class LocalReader:
                 what = f"it ends at byte {offset + done}, {self.size_bytes} bytes were there before"
                 raise _changed(self._path, what)
             done += count
+
+    def announce(self, offset: int, num_bytes: int) -> None:
+        """Ask the system to read so many bytes into its cache meanwhile; it may do nothing."""
+        if not hasattr(os, "posix_fadvise"):  # macOS
+            return
+        for start in range(offset, offset + num_bytes, _ADVICE_BYTES):
+            size = min(_ADVICE_BYTES, offset + num_bytes - start)
+            with suppress(OSError):
+                os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         """Compare the open file and the name's present file with the one that was opened.

@@ -229,7 +229,7 @@ def bench_copies(bench: Bench) -> None:
 
 
 def bench_report(bench: Bench) -> None:
-    """`report` on blocks shaped like a 1B model, on both devices: time, flips and ranks."""
+    """`report` on blocks shaped like a 1B model: time by device and workers, flips and ranks."""
     width, hidden, blocks = (64, 160, 1) if bench.is_smoke else (2048, 5632, 4)
     shapes = {f"attn.{name}.weight": (width, width) for name in "qkvo"}
     shapes |= {"mlp.up.weight": (hidden, width), "mlp.down.weight": (width, hidden)}
@@ -248,14 +248,17 @@ def bench_report(bench: Bench) -> None:
             for weight in weights.values():
                 weight.add_(torch.randn(weight.shape, generator=generator), alpha=1e-4)
         results = []
-        for device in ("cpu", bench.device.type):
+        cores = os.cpu_count() or 1
+        ways = [("cpu", cores), *((bench.device.type, jobs) for jobs in (1, 2, 4, cores))]
+        for device, jobs in ways:
             start = time.perf_counter()
-            results.append(altgrad_inspect.report(directory, device=device))
+            results.append(altgrad_inspect.report(directory, device=device, jobs=jobs))
             say(
-                f"report, {blocks} blocks of width {width}, on {device}: "
+                f"report, {blocks} blocks of width {width}, {jobs} workers on {device}: "
                 f"{time.perf_counter() - start:.1f} s"
             )
-    compare_reports(results)
+    for result in results[1:]:
+        compare_reports([results[0], result])
 
 
 def compare_reports(results: Sequence[altgrad_inspect.Results]) -> None:

@@ -76,6 +76,33 @@ def test_on_the_cpu_there_is_no_second_way_out(
         use()
 
 
+def test_a_sweep_counts_on_the_cpu_what_a_gpu_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for step, weight in enumerate(make_weights(3)):
+        save_file({"layer.weight": weight}, tmp_path / f"step_{step}.safetensors")
+    expected = ai.sweep(tmp_path, quant=["e4m3", "e5m2"], jobs=1)
+    fail_at(monkeypatch, "advance", 1, 5, 6)  # the second format once; then the first one twice
+    found = ai.sweep(tmp_path, quant=["e4m3", "e5m2"], jobs=1).to_arrow("sweep_layers")
+    first, second = found.to_pylist()
+    assert (first["status"], second["status"]) == ("ok", "ok")
+    assert (first["reason"], second["reason"]) == (None, ON_CPU)
+    assert found.drop_columns("reason").equals(
+        expected.to_arrow("sweep_layers").drop_columns("reason")
+    )
+
+
+def test_a_sweep_without_room_anywhere_has_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for step, weight in enumerate(make_weights(3)):
+        save_file({"layer.weight": weight}, tmp_path / f"step_{step}.safetensors")
+    fail_at(monkeypatch, "advance", 0, 1)
+    (row,) = ai.sweep(tmp_path, quant=["e4m3"], jobs=1).to_arrow("sweep_layers").to_pylist()
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("out of memory: CUDA out of memory")
+
+
 def test_the_row_is_ok_and_says_where_it_was_computed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
