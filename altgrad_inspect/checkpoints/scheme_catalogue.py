@@ -44,6 +44,14 @@ _ALL: Final = (
         source="bitsandbytes: _ops.py:int8_vectorwise_dequant; Dettmers et al. 2022, "
         "arXiv:2208.07339",
     ),
+    SchemeFacts(
+        name="gptq",
+        summary="P.qweight, codes of 1 to 8 bits packed along the inputs: (code - zero) times "
+        "P.scales, one a group of inputs or as P.g_idx says; v1, v2, planar and auto-round",
+        source="GPTQModel: nn_modules/qlinear/__init__.py, utils/model.py, "
+        "utils/planar_packing.py; auto-round: inference/backend.py; Frantar et al. 2022, "
+        "arXiv:2210.17323",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

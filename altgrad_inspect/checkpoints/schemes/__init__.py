@@ -8,6 +8,7 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
+from altgrad_inspect.checkpoints.schemes.gptq import GptqScheme
 from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
 from altgrad_inspect.errors import CheckpointError
@@ -17,6 +18,7 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Bnb4BitScheme(),
     BnbInt8Scheme(),
+    GptqScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 
