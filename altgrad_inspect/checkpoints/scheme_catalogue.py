@@ -45,6 +45,13 @@ _ALL: Final = (
         "arXiv:2208.07339",
     ),
     SchemeFacts(
+        name="awq",
+        summary="P.qweight, 8 codes of 4 bits a word along the outputs (gemm) or inputs (gemv): "
+        "(code - zero) times P.scales, one a group of inputs",
+        source="AutoAWQ: awq/utils/packing_utils.py, awq/modules/linear/gemm.py, gemv.py; Lin et "
+        "al. 2023, arXiv:2306.00978",
+    ),
+    SchemeFacts(
         name="gptq",
         summary="P.qweight, codes of 1 to 8 bits packed along the inputs: (code - zero) times "
         "P.scales, one a group of inputs or as P.g_idx says; v1, v2, planar and auto-round",

@@ -5,6 +5,7 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.awq import AwqScheme
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
@@ -18,6 +19,7 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Bnb4BitScheme(),
     BnbInt8Scheme(),
+    AwqScheme(),
     GptqScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
