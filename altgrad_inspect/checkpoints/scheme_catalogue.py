@@ -59,6 +59,19 @@ _ALL: Final = (
         "utils/planar_packing.py; auto-round: inference/backend.py; Frantar et al. 2022, "
         "arXiv:2210.17323",
     ),
+    SchemeFacts(
+        name="bitnet",
+        summary="P.weight, four ternary codes a byte, rows in quarters, divided (bitlinear) or "
+        "multiplied (autobitlinear) by one P.weight_scale",
+        source="transformers: integrations/bitnet.py; Ma et al. 2024, arXiv:2402.17764",
+    ),
+    SchemeFacts(
+        name="hqq",
+        summary="P.W_q, codes of 1 to 8 bits in parts that lie over each other: (code - P.zero) "
+        "times P.scale, one a group along axis 0 or 1",
+        source="hqq: core/quantize.py, core/bitpack.py; Badri and Shaji 2023, "
+        "mobiusml.github.io/hqq_blog",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

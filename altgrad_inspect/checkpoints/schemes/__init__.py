@@ -6,10 +6,12 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.awq import AwqScheme
+from altgrad_inspect.checkpoints.schemes.bitnet import BitNetScheme
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
 from altgrad_inspect.checkpoints.schemes.gptq import GptqScheme
+from altgrad_inspect.checkpoints.schemes.hqq import HqqScheme
 from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
 from altgrad_inspect.errors import CheckpointError
@@ -21,6 +23,8 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BnbInt8Scheme(),
     AwqScheme(),
     GptqScheme(),
+    BitNetScheme(),
+    HqqScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later."""
 
