@@ -189,11 +189,12 @@ class Scales:
             if mine is not None and others is not None:
                 differs |= mine != others
         if self.offsets is not None or other.offsets is not None:
-            differs |= self._offsets() != other._offsets()
+            differs |= _offsets(self) != _offsets(other)
         return differs
 
-    def _offsets(self) -> Float32[Tensor, "block_rows block_cols"]:
-        return torch.zeros_like(self.values) if self.offsets is None else self.offsets
+
+def _offsets(scales: Scales) -> Float32[Tensor, "block_rows block_cols"]:
+    return torch.zeros_like(scales.values) if scales.offsets is None else scales.offsets
 
 
 def tiles(view: View, device: torch.device) -> Iterator[tuple[slice, slice]]:
