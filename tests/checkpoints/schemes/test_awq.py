@@ -34,9 +34,9 @@ def store_gemm(layer: Grouped) -> dict[str, Tensor]:
     }
 
 
-def store_gemv(layer: Grouped) -> dict[str, Tensor]:
+def store_gemv(layer: Grouped, room: int = 32) -> dict[str, Tensor]:
     """Room for 32 groups, as for every layer with groups of 32 and up to 1024 inputs."""
-    padding = ((0, 0), (0, 32 - layer.scales.shape[1]))
+    padding = ((0, 0), (0, room - layer.scales.shape[1]))
     zeros = np.pad(layer.zeros.astype(np.int64), padding)
     return {
         f"{P}.qweight": torch.from_numpy(pack_stream(layer.codes, 4)),
@@ -80,6 +80,13 @@ def test_codes_weights_and_flips(
             write_json(path / "config.json", settings)
         check_decoded(path, f"{P}.weight", layer.stored, VALUES)
     check_flips(tmp_path, f"{P}.weight", [layer.stored for layer in layers], VALUES, fmt="uint4")
+
+
+def test_gemv_with_one_group_of_all_inputs(tmp_path: Path) -> None:
+    layer = walk(SHAPE, SHAPE[1], 15)[0]
+    save_file(store_gemv(layer, 8), tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", config(version="gemv", group_size=-1))
+    check_decoded(tmp_path, f"{P}.weight", layer.stored, VALUES)
 
 
 def test_every_code_at_every_place(tmp_path: Path) -> None:

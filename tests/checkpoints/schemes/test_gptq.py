@@ -166,6 +166,13 @@ def test_one_group_of_all_inputs(tmp_path: Path) -> None:
     check_decoded(tmp_path, f"{P}.weight", layer.stored, VALUES)
 
 
+def test_groups_that_only_begin_as_runs(tmp_path: Path) -> None:
+    groups = np.repeat([0, 1, 2, 1, 2], [GROUP, 20, 20, 12, 12])
+    layer = Layer(np.random.default_rng(0).standard_normal((ROWS, COLS)), groups, 4)
+    save_file(layer.tensors(), tmp_path / "model.safetensors")
+    check_decoded(tmp_path, f"{P}.weight", layer.stored, VALUES)
+
+
 @pytest.mark.parametrize(
     ("packing", "minus"),
     [
