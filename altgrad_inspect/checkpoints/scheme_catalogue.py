@@ -45,6 +45,34 @@ _ALL: Final = (
         "arXiv:2208.07339",
     ),
     SchemeFacts(
+        name="awq",
+        summary="P.qweight, 8 codes of 4 bits a word along the outputs (gemm) or inputs (gemv): "
+        "(code - zero) times P.scales, one a group of inputs",
+        source="AutoAWQ: awq/utils/packing_utils.py, awq/modules/linear/gemm.py, gemv.py; Lin et "
+        "al. 2023, arXiv:2306.00978",
+    ),
+    SchemeFacts(
+        name="gptq",
+        summary="P.qweight, codes of 1 to 8 bits packed along the inputs: (code - zero) times "
+        "P.scales, one a group of inputs or as P.g_idx says; v1, v2, planar and auto-round",
+        source="GPTQModel: nn_modules/qlinear/__init__.py, utils/model.py, "
+        "utils/planar_packing.py; auto-round: inference/backend.py; Frantar et al. 2022, "
+        "arXiv:2210.17323",
+    ),
+    SchemeFacts(
+        name="bitnet",
+        summary="P.weight, four ternary codes a byte, rows in quarters, divided (bitlinear) or "
+        "multiplied (autobitlinear) by one P.weight_scale",
+        source="transformers: integrations/bitnet.py; Ma et al. 2024, arXiv:2402.17764",
+    ),
+    SchemeFacts(
+        name="hqq",
+        summary="P.W_q, codes of 1 to 8 bits in parts that lie over each other: (code - P.zero) "
+        "times P.scale, one a group along axis 0 or 1",
+        source="hqq: core/quantize.py, core/bitpack.py; Badri and Shaji 2023, "
+        "mobiusml.github.io/hqq_blog",
+    ),
+    SchemeFacts(
         name="fbgemm-fp8",
         summary="P.weight in FP8 times P.weight_scale, one a row",
         source="transformers: integrations/fbgemm_fp8.py",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
@@ -205,4 +206,13 @@ def _find_regrouping(previous: Sighting, current: Sighting) -> str | None:
     if previous.coded.scales.view != current.coded.scales.view:
         before, after = (len(one.coded.scales.values) for one in (previous, current) if one.coded)
         return f"the weights share scales in another way: {before} rows of blocks, then {after}"
+    columns = [one.coded.scales.col_blocks for one in (previous, current) if one.coded]
+    if not _are_equal(*columns):
+        return "the weights share scales in another way: other columns make up a group"
     return None
+
+
+def _are_equal(left: Tensor | None, right: Tensor | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return torch.equal(left, right)

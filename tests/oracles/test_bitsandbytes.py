@@ -107,8 +107,8 @@ def test_4bit_weights_are_the_librarys_bit_for_bit(
     tmp_path: Path, kind: str, storage: torch.dtype, blocksize: int, *, nested: bool
 ) -> None:
     generator = torch.Generator().manual_seed(blocksize)
-    spread = torch.randn(64, 1, generator=generator).exp()
-    weight = spread * torch.randn(64, 96, generator=generator)
+    spread = torch.randn(256, 1, generator=generator).exp()
+    weight = spread * torch.randn(256, 96, generator=generator)  # up to 768 blocks
     weight[3] = 0.0
     weight[4, :16] = torch.linspace(-1, 1, 16)
     stored, expected = store_4bit(

@@ -5,6 +5,8 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.awq import AwqScheme
+from altgrad_inspect.checkpoints.schemes.bitnet import BitNetScheme
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
@@ -15,6 +17,8 @@ from altgrad_inspect.checkpoints.schemes.compressed_nvfp4 import CompressedNvfp4
 from altgrad_inspect.checkpoints.schemes.compressed_pack import CompressedPackScheme
 from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FbgemmFp8Scheme
 from altgrad_inspect.checkpoints.schemes.generic import GenericScheme
+from altgrad_inspect.checkpoints.schemes.gptq import GptqScheme
+from altgrad_inspect.checkpoints.schemes.hqq import HqqScheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import ModeloptFp4Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import ModeloptFp8Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_int4 import ModeloptInt4Scheme
@@ -32,6 +36,10 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     BlockFp8Scheme(),
     Bnb4BitScheme(),
     BnbInt8Scheme(),
+    AwqScheme(),
+    GptqScheme(),
+    BitNetScheme(),
+    HqqScheme(),
     FbgemmFp8Scheme(),
     ModeloptFp8Scheme(),
     ModeloptFp4Scheme(),

@@ -4,11 +4,14 @@ What comes back is one code a uint8 or int32 element, in the order of the last d
 unsigned field; what a field stands for is for the scheme to say.
 """
 
+from typing import Final
+
 import torch
-from jaxtyping import Int32, Shaped, UInt8
+from jaxtyping import Int32, Integer, Shaped, UInt8
 from torch import Tensor
 
 _WORD_BITS = 32
+_PLANES: Final = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
 
 
 def nibbles_low_first(stored: Shaped[Tensor, "*rows bytes"]) -> UInt8[Tensor, "*rows nibbles"]:
@@ -83,3 +86,41 @@ def sextets_in_bytes(stored: UInt8[Tensor, "*rows bytes"]) -> UInt8[Tensor, "*ro
         high >> 2,
     ]
     return torch.stack(fields, dim=-1).flatten(-2)
+
+
+def fields_in_planes(
+    words: Int32[Tensor, "*rows words"], *, bits: int
+) -> Int32[Tensor, "*rows fields"]:
+    """Unpack codes that are split into planes of whole fields, as GPTQModel's ``gptq_p`` does.
+
+    ``bits`` words hold 32 codes: first their lowest 4 (or 2) bits, then the next 2, then the
+    last one, each plane from the lowest bit of its first word on.
+
+    Args:
+        words: int32, a multiple of ``bits`` in every row.
+        bits: Width of a code, 1 to 8.
+    """
+    blocks = words.reshape(*words.shape[:-1], -1, bits)
+    codes = torch.zeros((*blocks.shape[:-1], _WORD_BITS), dtype=torch.int32, device=words.device)
+    start = shift = 0
+    for width in _PLANES[bits]:
+        codes |= fields_in_words(blocks[..., start : start + width], bits=width) << shift
+        start, shift = start + width, shift + width
+    return codes.flatten(-2)
+
+
+def fields_in_row_parts(
+    stored: Integer[Tensor, "rows cols"], *, bits: int, count: int, high_first: bool
+) -> Integer[Tensor, "fields cols"]:
+    """Unpack matrices whose rows are cut into ``count`` parts that lie over each other.
+
+    Row r of the stored matrix holds the rows r, r + rows, r + 2 rows, ... of the codes.
+
+    Args:
+        stored: Any integer dtype.
+        bits: Width of a code.
+        count: Codes in an element.
+        high_first: Whether the first part has the highest bits of the lowest ``bits * count``.
+    """
+    places = reversed(range(count)) if high_first else range(count)
+    return torch.cat([(stored >> (bits * place)) & ((1 << bits) - 1) for place in places])

@@ -42,9 +42,9 @@ class Stored:
             )
         )
 
-    def encode(self, weight: np.float32, index: tuple[int, ...], values: dict[int, float]) -> int:
+    def encode(self, weight: float, index: tuple[int, ...], values: dict[int, float]) -> int:
         """The code of ``weight`` at the scale and zero point of this checkpoint."""
-        scaled = np.float32(weight / self.scale[index])
+        scaled = np.float32(np.float32(weight) / self.scale[index])
         if self.offset is not None:
             scaled = np.float32(scaled + self.offset[index])
         if self.zero is not None:
@@ -70,7 +70,7 @@ def count_flips(earlier: Stored, later: Stored, values: dict[int, float]) -> dic
         if earlier.has_grid_of(later, index):
             code = int(later.code[index])
         else:
-            code = earlier.encode(after[index], index, values)
+            code = earlier.encode(float(after[index]), index, values)
         flipped += code != int(earlier.code[index])
     updated = before.view(np.uint32) != after.view(np.uint32)
     return {
