@@ -23,15 +23,13 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from altgrad_inspect.metrics.flip_kernel import FlipKernel, describe_grid
+from altgrad_inspect.metrics.flip_kernel import DTYPES, FlipKernel, describe_grid
 from altgrad_inspect.metrics.flip_tally import FlipTally, Tile
 from altgrad_inspect.metrics.matrices import matrix_shapes
 from altgrad_inspect.quantize.grids import encode_ordinals, ordinal_dtype
 from altgrad_inspect.quantize.scales import Scales, View, fit_scales, tiles, view_for
 from altgrad_inspect.quantize.spec import Quantizer
 from altgrad_inspect.records import FlipCounts
-
-_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(slots=True, eq=False)
@@ -126,17 +124,15 @@ class FlipMeter:
             unit=_square_safe_unit(earlier, later),
         )
         kernel = self._open_kernel(later)
-        num_counted = 0
-        for rows, cols in tiles(self._view, later.device):
-            if kernel is not None and kernel.add(
-                (earlier[rows, cols], later[rows, cols]),
+        if kernel is not None:
+            kernel.add(
+                (earlier, later),
                 (last.scales, scales),
-                (last.codes[rows, cols], before[rows, cols]),
-                (rows, cols),
+                (last.codes, before),
                 has_before=last.before is not None,
-            ):
-                num_counted += later[rows, cols].numel()
-                continue
+            )
+            kernel.add_to(tally, later.numel())
+        for rows, cols in tiles(self._view, later.device) if kernel is None else ():
             tile = self._encode_tile(
                 (earlier[rows, cols], later[rows, cols]),
                 (last.scales.tile(rows, cols), scales.tile(rows, cols)),
@@ -147,8 +143,6 @@ class FlipMeter:
             tally.add(tile)
             before[rows, cols] = tile.earlier_own_code
             last.codes[rows, cols] = tile.later_own_code
-        if kernel is not None:
-            kernel.add_to(tally, num_counted)
         counts = tally.total(last.scales, scales, has_before=last.before is not None)
         self._last = _Encoded(
             scales=scales,
@@ -161,7 +155,7 @@ class FlipMeter:
     def _open_kernel(self, weights: Tensor) -> FlipKernel | None:
         if self._grid is None or weights.device.type != "cpu" or not self._values_known:
             return None
-        return FlipKernel(self._grid) if weights.dtype in _KERNEL_DTYPES else None
+        return FlipKernel(self._grid) if weights.dtype in DTYPES else None
 
     def _encode_tile(
         self,
