@@ -86,31 +86,26 @@ def _widen(halves, is_bfloat16, weights, n):
         weights[i] = float_of(np.int32(bits | np.int32(half & np.int32(-0x80000000))))
 
 
-@_compiled(fastmath={"reassoc", "nsz", "contract"})
-def _add_norms(earlier, later, norms, n):
-    """Sums of squares and magnitudes of one strip; not finite if a weight is not."""
-    squares = updates = sizes = 0.0
-    for i in range(n):
-        a = np.float64(earlier[i])
-        update = np.float64(later[i]) - a
-        squares += a * a
-        updates += update * update
-        sizes += abs(update)
-    norms[0] = squares
-    norms[1] = updates
-    norms[2] = sizes
-
-
 @_compiled(error_model="numpy")
-def _encode_later(earlier, later, scale, grid, codes, counts, n):
-    """Codes of ``later`` at the earlier scales, and the flips to expect."""
+def _measure_weights(earlier, later, scale, grid, codes, counts, sums, n):
+    """Codes of ``later`` at the earlier scales, the norms, and the flips to expect.
+
+    One loop, although two would be as fast from the cache: the first to touch the weights
+    waits for memory, unless it has enough to do meanwhile.
+    """
     updated = nonzeros = largest = np.int32(0)
-    expected = np.float32(0)
+    squares = updates = sizes = 0.0
+    expected = _ZERO
     for i in range(n):
         a, b, s = earlier[i], later[i], scale[i]
         scaled = b / s
         codes[i] = _encode(scaled, grid)
         largest = max(largest, np.int32(bits_of(scaled) & _SIGN_MASK))
+        wide = np.float64(a)
+        update = np.float64(b) - wide
+        squares = add_in_any_order(squares, wide * wide)
+        updates = add_in_any_order(updates, update * update)
+        sizes = add_in_any_order(sizes, abs(update))
         binade = min(np.int32(bits_of(a / s) & _SIGN_MASK), grid.max_bits)
         cells_per_unit = float_of(np.int32(grid.cell_step - _exponent(binade, grid)))
         flips = np.float32(np.float32(abs(np.float32(b - a)) / s) * cells_per_unit)
@@ -119,7 +114,11 @@ def _encode_later(earlier, later, scale, grid, codes, counts, n):
         nonzeros = np.int32(nonzeros + np.int32(b != _ZERO))
     counts[0] += updated
     counts[9] += nonzeros
-    return largest, np.float64(expected)
+    sums[0] += squares
+    sums[1] += updates
+    sums[2] += sizes
+    sums[3] += expected
+    return largest, np.isfinite(squares + updates)
 
 
 @_compiled(error_model="numpy")
@@ -152,7 +151,7 @@ def _count_codes(code_from, code_to, own, before, has_before, counts, n):
         flipped += num_ones(flips)
         recoded += num_ones(differ(own, code_from, i))
         zeros -= num_ones(nonzero(own, i))
-        if has_before and flips != 0:
+        if has_before:
             reverted += num_ones(flips & ~differ(before, code_to, i))
     counts[1] += flipped
     counts[2] += recoded
@@ -162,39 +161,36 @@ def _count_codes(code_from, code_to, own, before, has_before, counts, n):
 
 
 @_compiled()
-def _count_moves(code_from, code_to, counts, n):
-    """Count where the flips went."""
-    up = down = sign = to_zero = from_zero = distance = 0
-    largest = counts[11]
+def _count_moves(code_from, code_to, flipped, counts, n):
+    """Count where the flips went.
+
+    No branch depends on single codes: where flips are is unpredictable, and a branch that is
+    predicted wrongly takes longer than all of this for as many codes.
+    """
+    up = sign = to_zero = from_zero = distance = largest = 0
     for i in range(0, n, LANES):
-        flips = differ(code_from, code_to, i)
-        if flips == 0:
-            continue
-        ups = num_ones(above(code_to, code_from, i))
-        up += ups
-        down += num_ones(flips) - ups
+        up += num_ones(above(code_to, code_from, i))
         nonzero_from, nonzero_to = nonzero(code_from, i), nonzero(code_to, i)
         to_zero += num_ones(nonzero_from & ~nonzero_to)
         from_zero += num_ones(nonzero_to & ~nonzero_from)
         turned = negative(code_from, i) ^ negative(code_to, i)
         sign += num_ones(turned & nonzero_from & nonzero_to)
         distance += sum_of_steps(code_from, code_to, i)
-        edge = 1
-        for at in range(14, 22):
-            far = farther(code_from, code_to, i, edge)
-            if far == 0:
-                break
-            counts[at] += num_ones(far)
-            edge += edge
-        if farther(code_from, code_to, i, largest) != 0:
-            largest = largest_step(code_from, code_to, i)
+        largest = max(largest, largest_step(code_from, code_to, i))
+    edge = 1
+    for at in range(14, counts.size):
+        if edge >= largest:
+            break
+        for i in range(0, n, LANES):
+            counts[at] += num_ones(farther(code_from, code_to, i, edge))
+        edge += edge
     counts[3] += up
-    counts[12] += down
+    counts[12] += flipped - up
     counts[4] += sign
     counts[5] += to_zero
     counts[6] += from_zero
     counts[10] += distance
-    counts[11] = largest
+    counts[11] = max(counts[11], largest)
 
 
 @_compiled()
@@ -211,9 +207,8 @@ def _fill(target, start, stop, value):
 
 
 @_compiled()
-def _mark_nan(earlier, later, codes, grid, counts, n):
+def _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n):
     """Give NaN its code, and count the later weights that are not finite."""
-    code_to, own, own_before = codes
     for i in range(n):
         if np.isnan(earlier[i]):
             own_before[i] = grid.nan_code
@@ -261,58 +256,22 @@ def _fill_scales(start, n, layout, scales, divisors, filled):
 
 
 @_compiled()
-def _count_strip(codes_from, before, codes, has_before, has_special, grid, scratch, counts):
-    """Compare the codes of one strip; copies that end in zeros where it is no multiple of lanes."""
-    n = codes_from.size
-    code_to, own = codes
-    if n % LANES == 0 and not has_special:
-        if _count_codes(codes_from, code_to, own, before, has_before, counts, n):
-            _count_moves(codes_from, code_to, counts, n)
-        return
-    padded_from, padded_to, padded_own, padded_before = scratch
+def _count_with_care(code_from, code_to, own, before, has_before, grid, counts, n):
+    """Count a strip with NaN, or one that does not fill its lanes: on copies that end in zeros."""
     num_codes = -(-n // LANES) * LANES
-    for padded in scratch:
-        _fill(padded, n, num_codes, 0)
-    _copy(codes_from, padded_from, n)
-    _copy(code_to, padded_to, n)
-    _copy(own, padded_own, n)
-    _copy(before, padded_before, n)
-    _count_codes(padded_from, padded_to, padded_own, padded_before, has_before, counts, num_codes)
+    copies = np.zeros((4, num_codes), code_from.dtype)
+    _copy(code_from, copies[0], n)
+    _copy(code_to, copies[1], n)
+    _copy(own, copies[2], n)
+    _copy(before, copies[3], n)
+    flipped = _count_codes(
+        copies[0], copies[1], copies[2], copies[3], has_before, counts, num_codes
+    )
     for i in range(n):  # a flip to or from NaN has no direction
-        if padded_from[i] == grid.nan_code or padded_to[i] == grid.nan_code:
-            padded_from[i] = padded_to[i] = 0
-    _count_moves(padded_from, padded_to, counts, num_codes)
-
-
-@_compiled()
-def _measure_strip(weights, codes, has_before, divisors, is_changed, grid, scratch, counts, sums):
-    """Count one strip and replace its codes."""
-    earlier, later = weights
-    code_from, before = codes
-    code_to, own, own_before, norms, padded = scratch
-    n = earlier.size
-    _add_norms(earlier, later, norms, n)
-    largest, expected = _encode_later(earlier, later, divisors[0], grid, code_to, counts, n)
-    if is_changed:
-        largest = _encode_own(earlier, later, divisors[1], grid, own, own_before, n)
-    if largest > grid.clip_bits:
-        counts[8] += _count_clipped(later, divisors[1], grid, n)
-    has_special = not np.isfinite(norms[0] + norms[1])
-    if has_special:
-        _mark_nan(earlier, later, (code_to, own, own_before), grid, counts, n)
-    for i in range(3):
-        sums[i] += norms[i]
-    sums[3] += expected
-    if is_changed:
-        both = (code_to, own)
-        _count_strip(code_from, before, both, has_before, has_special, grid, padded, counts)
-        _copy(own_before, before, n)
-        _copy(own, code_from, n)
-    else:
-        both = (code_to, code_to)
-        _count_strip(code_from, before, both, has_before, has_special, grid, padded, counts)
-        _copy(code_from, before, n)
-        _copy(code_to, code_from, n)
+        if copies[0, i] == grid.nan_code or copies[1, i] == grid.nan_code:
+            flipped -= copies[0, i] != copies[1, i]
+            copies[0, i] = copies[1, i] = 0
+    _count_moves(copies[0], copies[1], flipped, counts, num_codes)
 
 
 @_compiled(cache=True)
@@ -331,36 +290,42 @@ def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, c
         counts: Added to; see `COUNTS`.
         sums: Added to; see `SUMS`.
     """
-    code_from, before = codes
-    scratch_codes = np.empty((7, STRIP), code_from.dtype)
-    scratch = (
-        scratch_codes[0],
-        scratch_codes[1],
-        scratch_codes[2],
-        np.empty(3),
-        (scratch_codes[3], scratch_codes[4], scratch_codes[5], scratch_codes[6]),
+    code_to, own, own_before = (
+        np.empty(STRIP, codes[0].dtype),
+        np.empty(STRIP, codes[0].dtype),
+        np.empty(STRIP, codes[0].dtype),
     )
     wide = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     divisors = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     filled = np.zeros(2, np.float32)
-    for start in range(0, code_from.size, STRIP):
-        n = min(STRIP, code_from.size - start)
+    num_weights = codes[0].size
+    for start in range(0, num_weights, STRIP):
+        n = min(STRIP, num_weights - start)
         stop = start + n
-        is_changed = _fill_scales(start, n, layout, scales, divisors, filled)
+        code_from, before = codes[0][start:stop], codes[1][start:stop]
         if halves[0].size:
             _widen(halves[0][start:stop], is_bfloat16, wide[0], n)
             _widen(halves[1][start:stop], is_bfloat16, wide[1], n)
-            pair = wide[0][:n], wide[1][:n]
+            earlier, later = wide
         else:
-            pair = weights[0][start:stop], weights[1][start:stop]
-        _measure_strip(
-            pair,
-            (code_from[start:stop], before[start:stop]),
-            has_before,
-            divisors,
-            is_changed,
-            grid,
-            scratch,
-            counts,
-            sums,
+            earlier, later = weights[0][start:stop], weights[1][start:stop]
+        is_changed = _fill_scales(start, n, layout, scales, divisors, filled)
+        largest, is_finite = _measure_weights(
+            earlier, later, divisors[0], grid, code_to, counts, sums, n
         )
+        new = code_to
+        if is_changed:
+            largest = _encode_own(earlier, later, divisors[1], grid, own, own_before, n)
+            new = own
+        if largest > grid.clip_bits:
+            counts[8] += _count_clipped(later, divisors[1], grid, n)
+        if not is_finite:
+            _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n)
+        if n % LANES == 0 and is_finite:
+            flipped = _count_codes(code_from, code_to, new, before, has_before, counts, n)
+            if flipped:
+                _count_moves(code_from, code_to, flipped, counts, n)
+        else:
+            _count_with_care(code_from, code_to, new, before, has_before, grid, counts, n)
+        _copy(own_before if is_changed else code_from, before, n)
+        _copy(new, code_from, n)

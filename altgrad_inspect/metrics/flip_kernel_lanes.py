@@ -54,6 +54,26 @@ def num_ones(_context, mask):
     return _plain(types.int64(mask), lambda builder, x: builder.ctpop(x))
 
 
+@intrinsic
+def prefetch(_context, array, index):
+    """Ask for the cache line of an element, which may lie behind the end."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(builder.gep(data, [values[1]]), byte)
+        number = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        builder.call(function, [pointer, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
 def _load(context, builder, array_type, array, start):
     """The `LANES` elements of a 1-D array from ``start`` on, as one vector."""
     data = context.make_array(array_type)(context, builder, array).data
