@@ -202,7 +202,7 @@ def _copy(source, target, n):
 
 @_compiled()
 def _fill(target, start, stop, value):
-    for i in range(start, stop):
+    for i in range(np.uint64(start), np.uint64(stop)):  # signed ones could count from the end
         target[i] = value
 
 
