@@ -9,7 +9,7 @@ vectorizer does by itself. Importing this module imports numba.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: ANN001, ANN202, ANN003, PLR0917
+# ruff: noqa: ANN001, ANN201, ANN202, ANN003, PLR0917
 
 from inspect import unwrap
 
@@ -37,6 +37,25 @@ _SIGN_MASK = np.int32(0x7FFFFFFF)
 _EXPONENT_MASK = np.int32(0x7F800000)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
+
+# Places in the array of counts: COUNTS of flip_kernel, then the histogram.
+(
+    _UPDATED,
+    _FLIPPED,
+    _RECODED,
+    _UP,
+    _SIGN_FLIPPED,
+    _TO_ZERO,
+    _FROM_ZERO,
+    _REVERTED,
+    _SATURATED,
+    _UNDERFLOWED,
+    _DISTANCE,
+    _DISTANCE_MAX,
+    _DOWN,
+    _NONFINITE,
+    _FARTHER,
+) = range(15)
 
 
 def _compiled(**options):
@@ -112,8 +131,8 @@ def _measure_weights(earlier, later, scale, grid, codes, counts, sums, n):
         expected = add_in_any_order(expected, min(_ONE, flips))
         updated = np.int32(updated + np.int32(bits_of(a) != bits_of(b)))
         nonzeros = np.int32(nonzeros + np.int32(b != _ZERO))
-    counts[0] += updated
-    counts[9] += nonzeros
+    counts[_UPDATED] += updated
+    counts[_UNDERFLOWED] += nonzeros  # less the codes that are not 0, in _count_codes
     sums[0] += squares
     sums[1] += updates
     sums[2] += sizes
@@ -145,18 +164,18 @@ def _count_clipped(later, scale, grid, n):
 @_compiled()
 def _count_codes(code_from, code_to, own, before, has_before, counts, n):
     """Count what NaN takes part in; returns the number of flips."""
-    flipped = recoded = reverted = zeros = 0
+    flipped = recoded = reverted = nonzeros = 0
     for i in range(0, n, LANES):
         flips = differ(code_from, code_to, i)
         flipped += num_ones(flips)
         recoded += num_ones(differ(own, code_from, i))
-        zeros -= num_ones(nonzero(own, i))
+        nonzeros += num_ones(nonzero(own, i))
         if has_before:
             reverted += num_ones(flips & ~differ(before, code_to, i))
-    counts[1] += flipped
-    counts[2] += recoded
-    counts[7] += reverted
-    counts[9] += zeros
+    counts[_FLIPPED] += flipped
+    counts[_RECODED] += recoded
+    counts[_REVERTED] += reverted
+    counts[_UNDERFLOWED] -= nonzeros
     return flipped
 
 
@@ -178,19 +197,19 @@ def _count_moves(code_from, code_to, flipped, counts, n):
         distance += sum_of_steps(code_from, code_to, i)
         largest = max(largest, largest_step(code_from, code_to, i))
     edge = 1
-    for at in range(14, counts.size):
+    for at in range(_FARTHER, counts.size):
         if edge >= largest:
             break
         for i in range(0, n, LANES):
             counts[at] += num_ones(farther(code_from, code_to, i, edge))
         edge += edge
-    counts[3] += up
-    counts[12] += flipped - up
-    counts[4] += sign
-    counts[5] += to_zero
-    counts[6] += from_zero
-    counts[10] += distance
-    counts[11] = max(counts[11], largest)
+    counts[_UP] += up
+    counts[_DOWN] += flipped - up
+    counts[_SIGN_FLIPPED] += sign
+    counts[_TO_ZERO] += to_zero
+    counts[_FROM_ZERO] += from_zero
+    counts[_DISTANCE] += distance
+    counts[_DISTANCE_MAX] = max(counts[_DISTANCE_MAX], largest)
 
 
 @_compiled()
@@ -213,7 +232,7 @@ def _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n):
         if np.isnan(earlier[i]):
             own_before[i] = grid.nan_code
         if not np.isfinite(later[i]):
-            counts[13] += 1
+            counts[_NONFINITE] += 1
         if np.isnan(later[i]):
             code_to[i] = own[i] = grid.nan_code
 
@@ -256,7 +275,7 @@ def _fill_scales(start, n, layout, scales, divisors, filled):
 
 
 @_compiled()
-def _count_with_care(code_from, code_to, own, before, has_before, grid, counts, n):
+def _count_padded(code_from, code_to, own, before, has_before, grid, counts, n):
     """Count a strip with NaN, or one that does not fill its lanes: on copies that end in zeros."""
     num_codes = -(-n // LANES) * LANES
     copies = np.zeros((4, num_codes), code_from.dtype)
@@ -290,11 +309,8 @@ def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, c
         counts: Added to; see `COUNTS`.
         sums: Added to; see `SUMS`.
     """
-    code_to, own, own_before = (
-        np.empty(STRIP, codes[0].dtype),
-        np.empty(STRIP, codes[0].dtype),
-        np.empty(STRIP, codes[0].dtype),
-    )
+    scratch = np.empty((3, STRIP), codes[0].dtype)
+    code_to, own, own_before = scratch[0], scratch[1], scratch[2]
     wide = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     divisors = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
     filled = np.zeros(2, np.float32)
@@ -318,7 +334,7 @@ def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, c
             largest = _encode_own(earlier, later, divisors[1], grid, own, own_before, n)
             new = own
         if largest > grid.clip_bits:
-            counts[8] += _count_clipped(later, divisors[1], grid, n)
+            counts[_SATURATED] += _count_clipped(later, divisors[1], grid, n)
         if not is_finite:
             _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n)
         if n % LANES == 0 and is_finite:
@@ -326,6 +342,6 @@ def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, c
             if flipped:
                 _count_moves(code_from, code_to, flipped, counts, n)
         else:
-            _count_with_care(code_from, code_to, new, before, has_before, grid, counts, n)
+            _count_padded(code_from, code_to, new, before, has_before, grid, counts, n)
         _copy(own_before if is_changed else code_from, before, n)
         _copy(new, code_from, n)

@@ -3,10 +3,13 @@
 Each function is a few instructions of LLVM, which any processor has in some form. The functions
 on codes take 1-D arrays of ordinals and a position, look at the `LANES` codes from there on, and
 return one bit a code as an int64. Importing this module imports numba.
+
+What numba keeps on disk it compiles anew when ``flip_kernel_compiled.py`` changes, not when
+this file does: touch that one too.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: ANN001, ANN202, ANN003
+# ruff: noqa: ANN001, ANN201, ANN202
 
 from llvmlite import ir
 from numba import types
@@ -52,26 +55,6 @@ def add_in_any_order(_context, left, right):
 def num_ones(_context, mask):
     """How many bits of an int64 are set."""
     return _plain(types.int64(mask), lambda builder, x: builder.ctpop(x))
-
-
-@intrinsic
-def prefetch(_context, array, index):
-    """Ask for the cache line of an element, which may lie behind the end."""
-
-    def generate(context, builder, signature, values):
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        byte = ir.IntType(8).as_pointer()
-        pointer = builder.bitcast(builder.gep(data, [values[1]]), byte)
-        number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
-            "llvm.prefetch.p0",
-        )
-        builder.call(function, [pointer, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
 
 
 def _load(context, builder, array_type, array, start):
