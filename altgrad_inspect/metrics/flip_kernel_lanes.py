@@ -11,11 +11,13 @@ this file does: touch that one too.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 # ruff: noqa: ANN001, ANN201, ANN202
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from typing import Any
 
+from llvmlite import ir  # comes with numba
+from numba import extending, types
+from numba.core import cgutils
+
+intrinsic: Any = extending.intrinsic  # what it returns is called without the context
 LANES = 64
 _ONE_BIT_A_LANE = ir.IntType(LANES)
 

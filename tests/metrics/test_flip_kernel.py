@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from altgrad_inspect.formats import element_format
+from altgrad_inspect.formats import FloatFormat, element_format
 from altgrad_inspect.metrics.flip_kernel import MIN_WEIGHTS, describe_grid, worth_compiling
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.quantize import scales as scales_module
@@ -131,6 +131,15 @@ def test_blocks_that_changed_their_scale_beside_blocks_that_did_not() -> None:
     assert counts.num_recoded > counts.num_flipped > 0
 
 
+def test_rows_that_shared_a_scale_and_no_longer_do() -> None:
+    first = torch.rand(3, STRIP, generator=torch.Generator().manual_seed(1))
+    first[:, 0] = 1.0
+    later = first * 1.01
+    later[1, 0], later[2, 0] = 3.0, 1.0
+    (counts, _) = assert_paths_agree("e4m3:channel", [first, later, first])
+    assert counts.num_scales_changed == 2
+
+
 def test_every_weight_may_flip_as_far_as_codes_go_and_back() -> None:
     top = torch.full((5, STRIP), 127.0)
     counts = assert_paths_agree("int8:tensor:none", [top, -top, top])
@@ -145,7 +154,7 @@ def test_every_weight_may_flip_as_far_as_codes_go_and_back() -> None:
 def test_steps_of_16_bit_codes_are_counted_whole() -> None:
     top = torch.full((3 * STRIP,), 60000.0)
     counts = assert_paths_agree("fp16:tensor:none", [top, -top, torch.zeros_like(top)])
-    assert counts[0].code_step_max == 2 * element_format("fp16").ordinal(60000.0)
+    assert counts[0].code_step_max == 2 * 0x7B53  # the code of 60000 in float16
     assert counts[1].num_to_zero == 3 * STRIP
 
 
@@ -209,8 +218,10 @@ def test_sums_are_the_same_every_time_and_for_every_size_of_tile(
 def test_formats_beyond_float32_and_wide_weights_take_the_torch_path() -> None:
     assert describe_grid(element_format("e9m6")) is None
     assert describe_grid(element_format("bf16")) is None
-    high = dataclasses.replace(element_format("e7m0"), bias=0)  # its cells times 2**23 overflow
-    assert describe_grid(high) is None
+    high = element_format("e7m0")
+    assert isinstance(high, FloatFormat)
+    assert describe_grid(high) is not None
+    assert describe_grid(dataclasses.replace(high, bias=0)) is None  # 2**23 cells overflow
     run = [weights.double() for weights in make_run(0, (8, 8), torch.float32)]
     assert follow("e4m3", run, compiled=True) == follow("e4m3", run, compiled=False)
 
