@@ -260,7 +260,6 @@ def _fill_scales(start, n, layout, scales, divisors, filled):
         if end - at == n:
             if one == filled[0] and other == filled[1]:
                 return is_changed
-            end = divisor_from.size
             filled[0], filled[1] = one, other
         else:
             filled[0] = np.float32(0)  # no scale is

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float, Integer, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
 from altgrad_inspect.formats import ElementFormat
@@ -116,15 +117,17 @@ class FlipTally:
             num_from_zero=step.numel() - int(torch.count_nonzero(code_from)),
         )
         if step.numel():
-            distances = torch.bincount(step.abs_())  # as long as the largest distance
-            self._add_distances(distances.tolist())
+            flips = torch.bincount(step.abs_())  # as long as the largest distance
+            distances = torch.nonzero(flips).squeeze(1)
+            self._add_distances(distances.cpu().numpy(), flips[distances].cpu().numpy())
 
-    def _add_distances(self, distances: list[int]) -> None:
-        self.distance_max = max(self.distance_max, len(distances) - 1)
-        for distance, count in enumerate(distances):
-            if count:
-                self.histogram[int(np.searchsorted(_HISTOGRAM_EDGES, distance))] += count
-                self.counts["distance"] += distance * count
+    def _add_distances(self, distances: NDArray[np.int64], flips: NDArray[np.int64]) -> None:
+        """Count ``flips`` that moved ``distances``, in ascending order."""
+        self.distance_max = max(self.distance_max, int(distances[-1]))
+        self.counts["distance"] += int(distances @ flips)
+        bins = np.searchsorted(_HISTOGRAM_EDGES, distances)
+        for index, count in enumerate(np.bincount(bins, flips, len(self.histogram))):
+            self.histogram[index] += int(count)
 
     def _add_values(self, tile: Tile) -> None:
         """Norms in float64, and the flips to expect."""

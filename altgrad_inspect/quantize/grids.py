@@ -193,6 +193,7 @@ def _float32_exponent(exponent: int) -> int:
     return (exponent + _FLOAT32_BIAS) << _FLOAT32_MANTISSA_BITS
 
 
+@cache
 def clip_limit(fmt: ElementFormat) -> tuple[float, bool]:
     """Above which magnitude a value is clipped, and whether the limit itself is.
 

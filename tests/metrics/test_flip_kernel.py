@@ -134,10 +134,16 @@ def test_blocks_that_changed_their_scale_beside_blocks_that_did_not() -> None:
 def test_rows_that_shared_a_scale_and_no_longer_do() -> None:
     first = torch.rand(3, STRIP, generator=torch.Generator().manual_seed(1))
     first[:, 0] = 1.0
-    later = first * 1.01
+    later = first * 0.99
     later[1, 0], later[2, 0] = 3.0, 1.0
     (counts, _) = assert_paths_agree("e4m3:channel", [first, later, first])
     assert counts.num_scales_changed == 2
+
+
+def test_a_strip_of_one_scale_after_one_of_several() -> None:
+    first = torch.rand(2, 1600, generator=torch.Generator().manual_seed(2))
+    first[:, 0], first[:, 1500:] = 1.0, 0.1  # the second strip ends in what the third begins with
+    assert_paths_agree("e4m3:block=1x1500", [first, first * 0.99, first])
 
 
 def test_every_weight_may_flip_as_far_as_codes_go_and_back() -> None:
