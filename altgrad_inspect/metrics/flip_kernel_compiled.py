@@ -1,233 +1,346 @@
 """The loops of `altgrad_inspect.metrics.flip_kernel`, compiled on first use.
 
-Written for the compiler's vectorizer: short loops over strips, no branches inside, all
-arithmetic on 32-bit integers and floats, one kind of work a loop. numba widens the result of
-every integer operation to 64 bits, which halves the numbers in a vector; hence a cast around
-each. Importing this module imports numba.
+A strip of weights is measured at a time, so that all of it stays in the first-level cache.
+The loops over weights are written for the compiler's vectorizer: short, no branches inside,
+all arithmetic on 32-bit integers and floats. numba widens the result of every integer
+operation to 64 bits, which halves the numbers in a vector; hence a cast around each. The
+loops over codes compare many at a time and count bits (`flip_kernel_lanes`), which no
+vectorizer does by itself. Importing this module imports numba.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: ANN001, ANN202, PLR0917
+# ruff: noqa: ANN001, ANN201, ANN202, ANN003, PLR0917
 
 from inspect import unwrap
 
 import numpy as np
 from numba import njit
 
-STRIP = 2048
+from altgrad_inspect.metrics.flip_kernel_lanes import (
+    LANES,
+    above,
+    add_in_any_order,
+    bits_of,
+    differ,
+    farther,
+    float_of,
+    largest_step,
+    negative,
+    nonzero,
+    num_ones,
+    shift_right,
+    sum_of_steps,
+)
+
+STRIP = 1024  # weights; a multiple of LANES
 _SIGN_MASK = np.int32(0x7FFFFFFF)
 _EXPONENT_MASK = np.int32(0x7F800000)
+_ONE = np.float32(1)
+_ZERO = np.float32(0)
+
+# Places in the array of counts: COUNTS of flip_kernel, then the histogram.
+(
+    _UPDATED,
+    _FLIPPED,
+    _RECODED,
+    _UP,
+    _SIGN_FLIPPED,
+    _TO_ZERO,
+    _FROM_ZERO,
+    _REVERTED,
+    _SATURATED,
+    _UNDERFLOWED,
+    _DISTANCE,
+    _DISTANCE_MAX,
+    _DOWN,
+    _NONFINITE,
+    _FARTHER,
+) = range(15)
 
 
-def _compiled(**options):  # noqa: ANN003
+def _compiled(**options):
     """Compile without the wrappers that a type checker may have put around a function."""
-    return lambda function: njit(cache=True, nogil=True, **options)(unwrap(function))
+    return lambda function: njit(nogil=True, **options)(unwrap(function))
+
+
+@_compiled(forceinline=True)
+def _exponent(bits, grid):
+    """Exponent of the binade whose spacing rounds a magnitude, as it stands in float32."""
+    return max(np.int32(bits & _EXPONENT_MASK), grid.low_bits)
+
+
+@_compiled(forceinline=True)
+def _encode(scaled, grid):
+    """Ordinal of a scaled weight, which is no NaN.
+
+    The sum of a magnitude and 2**23 of its spacings has that spacing as its own, so the adder
+    rounds. Adding the codes below the binade as well, in the same units, makes the mantissa
+    of the sum the code itself, and the tie goes to the even code.
+    """
+    bits = bits_of(scaled)
+    magnitude = min(np.int32(bits & _SIGN_MASK), grid.max_bits)
+    exponent = _exponent(magnitude, grid)
+    magic = np.int32(exponent + grid.magic_step)
+    codes_below = np.int32(shift_right(exponent, grid.shift) - grid.low_code)
+    rounded = float_of(magnitude) + float_of(np.int32(magic + codes_below))
+    code = np.int32(bits_of(rounded) - magic)
+    return np.int32(-code) if bits < 0 else code
 
 
 @_compiled()
-def _all_finite(bits, n):
-    count = np.int32(0)
+def _widen(halves, is_bfloat16, weights, n):
+    """Float32 of 16-bit floats given by their bits."""
+    if is_bfloat16:
+        for i in range(n):
+            weights[i] = float_of(np.int32(np.int32(halves[i]) << np.int32(16)))
+        return
+    rescale = np.float32(2.0**112)
     for i in range(n):
-        is_special = np.int32(bits[i] & _EXPONENT_MASK) == _EXPONENT_MASK
-        count = np.int32(count + np.int32(is_special))
-    return count == 0
-
-
-@_compiled()
-def _divide(weights, scale, scaled, n):
-    for i in range(n):
-        scaled[i] = weights[i] / scale
+        half = np.int32(halves[i])
+        magnitude = np.int32(half & np.int32(0x7FFF))
+        wide = np.int32(magnitude << np.int32(13))
+        is_special = magnitude >= np.int32(0x7C00)
+        bits = bits_of(np.float32(float_of(wide) * rescale))
+        bits = np.int32(wide | _EXPONENT_MASK) if is_special else bits
+        weights[i] = float_of(np.int32(bits | np.int32(half & np.int32(-0x80000000))))
 
 
 @_compiled(error_model="numpy")
-def _encode(scaled, shifted, grid, codes, n):
-    """Ordinals of ``scaled``; see ``_round_in_float32`` in ``quantize.grids``."""
-    if grid.is_integer:
-        for i in range(n):
-            rounded = np.rint(min(max(scaled[i], -grid.max_value), grid.max_value))
-            codes[i] = np.int32(rounded)
-        return
-    for i in range(n):
-        shifted[i] = min(abs(scaled[i]), grid.max_value) + grid.magic
-    bits, shifted_bits = scaled.view(np.int32), shifted.view(np.int32)
-    half = np.int32((1 << (grid.shift - 1)) - 1)
-    for i in range(n):
-        magnitude = np.int32(min(np.int32(bits[i] & _SIGN_MASK), grid.max_bits))
-        rebiased = np.int32(magnitude - grid.offset)
-        odd = np.int32(np.int32(rebiased >> grid.shift) & np.int32(1))
-        normal = np.int32(np.int32(rebiased + odd + half) >> grid.shift)
-        subnormal = np.int32(shifted_bits[i] - grid.magic_bits)
-        code = subnormal if magnitude < grid.normal_bits else normal
-        codes[i] = np.int32(-code) if bits[i] < 0 else code
+def _measure_weights(earlier, later, scale, grid, codes, counts, sums, n):
+    """Codes of ``later`` at the earlier scales, the norms, and the flips to expect.
 
-
-@_compiled()
-def _count_codes(code_from, code_to, own_to, before, has_before, counts, n):
-    flipped = recoded = up = sign = to_zero = from_zero = reverted = np.int32(0)
-    distance = largest = np.int32(0)
-    d1 = d2 = d4 = d8 = d16 = d32 = d64 = d128 = np.int32(0)
-    for i in range(n):
-        a, b = np.int32(code_from[i]), np.int32(code_to[i])
-        step = np.int32(abs(np.int32(b - a)))
-        flipped = np.int32(flipped + np.int32(a != b))
-        recoded = np.int32(recoded + np.int32(np.int32(own_to[i]) != a))
-        up = np.int32(up + np.int32(b > a))
-        sign = np.int32(sign + np.int32(((a ^ b) < 0) & (a != 0) & (b != 0)))
-        to_zero = np.int32(to_zero + np.int32((b == 0) & (a != 0)))
-        from_zero = np.int32(from_zero + np.int32((a == 0) & (b != 0)))
-        distance = np.int32(distance + np.int32(step))
-        largest = max(largest, step)
-        d1 = np.int32(d1 + np.int32(step > 1))
-        d2 = np.int32(d2 + np.int32(step > 2))
-        d4 = np.int32(d4 + np.int32(step > 4))
-        d8 = np.int32(d8 + np.int32(step > 8))
-        d16 = np.int32(d16 + np.int32(step > 16))
-        d32 = np.int32(d32 + np.int32(step > 32))
-        d64 = np.int32(d64 + np.int32(step > 64))
-        d128 = np.int32(d128 + np.int32(step > 128))
-    if has_before:
-        for i in range(n):
-            is_back = (code_to[i] == before[i]) & (code_to[i] != code_from[i])
-            reverted = np.int32(reverted + np.int32(is_back))
-    counts[1] += flipped
-    counts[2] += recoded
-    counts[3] += up
-    counts[4] += sign
-    counts[5] += to_zero
-    counts[6] += from_zero
-    counts[7] += reverted
-    counts[10] += distance
-    counts[11] = max(counts[11], largest)
-    counts[12] += d1
-    counts[13] += d2
-    counts[14] += d4
-    counts[15] += d8
-    counts[16] += d16
-    counts[17] += d32
-    counts[18] += d64
-    counts[19] += d128
-
-
-@_compiled()
-def _count_values(earlier_bits, later_bits, own_scaled, own_to, grid, counts, n):
-    scaled_bits = own_scaled.view(np.int32)
-    updated = saturated = underflowed = np.int32(0)
-    for i in range(n):
-        updated = np.int32(updated + np.int32(earlier_bits[i] != later_bits[i]))
-        saturated = np.int32(
-            saturated + np.int32(np.int32(scaled_bits[i] & _SIGN_MASK) > grid.clip_bits)
-        )
-        underflowed = np.int32(
-            underflowed + np.int32((np.int32(later_bits[i] & _SIGN_MASK) != 0) & (own_to[i] == 0))
-        )
-    counts[0] += updated
-    counts[8] += saturated
-    counts[9] += underflowed
-
-
-@_compiled(fastmath={"reassoc", "contract"})
-def _add_norms(earlier, later, sums, n):
+    One loop, although two would be as fast from the cache: the first to touch the weights
+    waits for memory, unless it has enough to do meanwhile.
+    """
+    updated = nonzeros = largest = np.int32(0)
     squares = updates = sizes = 0.0
+    expected = _ZERO
     for i in range(n):
-        a = np.float64(earlier[i])
-        update = np.float64(later[i]) - a
-        squares += a * a
-        updates += update * update
-        sizes += abs(update)
+        a, b, s = earlier[i], later[i], scale[i]
+        scaled = b / s
+        codes[i] = _encode(scaled, grid)
+        largest = max(largest, np.int32(bits_of(scaled) & _SIGN_MASK))
+        wide = np.float64(a)
+        update = np.float64(b) - wide
+        squares = add_in_any_order(squares, wide * wide)
+        updates = add_in_any_order(updates, update * update)
+        sizes = add_in_any_order(sizes, abs(update))
+        binade = min(np.int32(bits_of(a / s) & _SIGN_MASK), grid.max_bits)
+        cells_per_unit = float_of(np.int32(grid.cell_step - _exponent(binade, grid)))
+        flips = np.float32(np.float32(abs(np.float32(b - a)) / s) * cells_per_unit)
+        expected = add_in_any_order(expected, min(_ONE, flips))
+        updated = np.int32(updated + np.int32(bits_of(a) != bits_of(b)))
+        nonzeros = np.int32(nonzeros + np.int32(b != _ZERO))
+    counts[_UPDATED] += updated
+    counts[_UNDERFLOWED] += nonzeros  # less the codes that are not 0, in _count_codes
     sums[0] += squares
     sums[1] += updates
     sums[2] += sizes
-
-
-@_compiled(fastmath={"reassoc"}, error_model="numpy")
-def _add_expected(earlier, later, scaled, cells, scale, grid, sums, n):
-    bits, cell_bits = scaled.view(np.int32), cells.view(np.int32)
-    if grid.is_integer:
-        for i in range(n):
-            cells[i] = np.float32(1)
-    else:
-        for i in range(n):
-            exponent = np.int32(bits[i] & _EXPONENT_MASK)
-            exponent = np.int32(min(max(exponent, grid.ulp_low_bits), grid.ulp_high_bits))
-            cell_bits[i] = np.int32(exponent - grid.ulp_shift)
-    expected = 0.0
-    for i in range(n):
-        step = np.float32(abs(np.float64(later[i]) - np.float64(earlier[i])))
-        expected += min(np.float32(1), step / (cells[i] * scale))
     sums[3] += expected
+    return largest, np.isfinite(squares + updates)
+
+
+@_compiled(error_model="numpy")
+def _encode_own(earlier, later, scale, grid, own, before, n):
+    """Codes of both at the later scales."""
+    largest = np.int32(0)
+    for i in range(n):
+        scaled = later[i] / scale[i]
+        own[i] = _encode(scaled, grid)
+        largest = max(largest, np.int32(bits_of(scaled) & _SIGN_MASK))
+        before[i] = _encode(earlier[i] / scale[i], grid)
+    return largest
+
+
+@_compiled(error_model="numpy")
+def _count_clipped(later, scale, grid, n):
+    clipped = 0
+    for i in range(n):
+        magnitude = np.int32(bits_of(later[i] / scale[i]) & _SIGN_MASK)
+        clipped += (magnitude > grid.clip_bits) & (magnitude <= _EXPONENT_MASK)
+    return clipped
 
 
 @_compiled()
-def _measure_strip(weights, scales, codes, has_before, grid, scratch, counts, sums):
-    """Count one strip of weights that share a scale."""
-    a, b = weights
-    scale_from, scale_to = scales
-    code_from, before = codes
-    scaled, other, code_to, own_to = scratch
-    n = a.size
-    _divide(b, scale_from, scaled, n)
-    _encode(scaled, other, grid, code_to, n)
-    if scale_from != scale_to:
-        _divide(b, scale_to, scaled, n)
-        _encode(scaled, other, grid, own_to, n)
-    else:
-        own_to[:n] = code_to[:n]
-    _count_values(a.view(np.int32), b.view(np.int32), scaled, own_to, grid, counts, n)
-    _count_codes(code_from, code_to, own_to, before, has_before, counts, n)
-    _add_norms(a, b, sums, n)
-    if scale_from != scale_to:
-        _divide(a, scale_to, scaled, n)
-        _encode(scaled, other, grid, before, n)
-    else:
-        before[:] = code_from
-    _divide(a, scale_from, scaled, n)
-    _add_expected(a, b, scaled, other, scale_from, grid, sums, n)
-    code_from[:] = own_to[:n]
+def _count_codes(code_from, code_to, own, before, has_before, counts, n):
+    """Count what NaN takes part in; returns the number of flips."""
+    flipped = recoded = reverted = nonzeros = 0
+    for i in range(0, n, LANES):
+        flips = differ(code_from, code_to, i)
+        flipped += num_ones(flips)
+        recoded += num_ones(differ(own, code_from, i))
+        nonzeros += num_ones(nonzero(own, i))
+        if has_before:
+            reverted += num_ones(flips & ~differ(before, code_to, i))
+    counts[_FLIPPED] += flipped
+    counts[_RECODED] += recoded
+    counts[_REVERTED] += reverted
+    counts[_UNDERFLOWED] -= nonzeros
+    return flipped
 
 
 @_compiled()
-def run(
-    earlier,
-    later,
-    col_start,
-    block_cols,
-    row_blocks,
-    scales_from,
-    scales_to,
-    codes,
-    before,
-    has_before,
-    grid,
-    counts,
-    sums,
-) -> bool:
-    """Count one tile, (rows, cols); False, nothing changed, if a weight is not finite."""
-    num_rows, num_cols = earlier.shape
-    for row in range(num_rows):
-        for weights in (earlier[row], later[row]):
-            if not _all_finite(weights.view(np.int32), num_cols):
-                return False
-    scratch = (
-        np.empty(STRIP, np.float32),
-        np.empty(STRIP, np.float32),
-        np.empty(STRIP, codes.dtype),
-        np.empty(STRIP, codes.dtype),
+def _count_moves(code_from, code_to, flipped, counts, n):
+    """Count where the flips went.
+
+    No branch depends on single codes: where flips are is unpredictable, and a branch that is
+    predicted wrongly takes longer than all of this for as many codes.
+    """
+    up = sign = to_zero = from_zero = distance = largest = 0
+    for i in range(0, n, LANES):
+        up += num_ones(above(code_to, code_from, i))
+        nonzero_from, nonzero_to = nonzero(code_from, i), nonzero(code_to, i)
+        to_zero += num_ones(nonzero_from & ~nonzero_to)
+        from_zero += num_ones(nonzero_to & ~nonzero_from)
+        turned = negative(code_from, i) ^ negative(code_to, i)
+        sign += num_ones(turned & nonzero_from & nonzero_to)
+        distance += sum_of_steps(code_from, code_to, i)
+        largest = max(largest, largest_step(code_from, code_to, i))
+    edge = 1
+    for at in range(_FARTHER, counts.size):
+        if edge >= largest:
+            break
+        for i in range(0, n, LANES):
+            counts[at] += num_ones(farther(code_from, code_to, i, edge))
+        edge += edge
+    counts[_UP] += up
+    counts[_DOWN] += flipped - up
+    counts[_SIGN_FLIPPED] += sign
+    counts[_TO_ZERO] += to_zero
+    counts[_FROM_ZERO] += from_zero
+    counts[_DISTANCE] += distance
+    counts[_DISTANCE_MAX] = max(counts[_DISTANCE_MAX], largest)
+
+
+@_compiled()
+def _copy(source, target, n):
+    """Copy ``n`` codes; numba's own assignment of slices goes element by element."""
+    for i in range(n):
+        target[i] = source[i]
+
+
+@_compiled()
+def _fill(target, start, stop, value):
+    for i in range(np.uint64(start), np.uint64(stop)):  # signed ones could count from the end
+        target[i] = value
+
+
+@_compiled()
+def _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n):
+    """Give NaN its code, and count the later weights that are not finite."""
+    for i in range(n):
+        if np.isnan(earlier[i]):
+            own_before[i] = grid.nan_code
+        if not np.isfinite(later[i]):
+            counts[_NONFINITE] += 1
+        if np.isnan(later[i]):
+            code_to[i] = own[i] = grid.nan_code
+
+
+@_compiled()
+def _fill_scales(start, n, layout, scales, divisors, filled):
+    """Write the scale of every weight of a strip, unless they already stand there.
+
+    Returns:
+        Whether a weight has another scale than it had.
+    """
+    cols, block_cols, row_blocks = layout
+    scales_from, scales_to = scales
+    divisor_from, divisor_to = divisors
+    row = start // cols
+    col = start - row * cols
+    block = col // block_cols
+    is_changed = False
+    at = 0
+    while at < n:
+        one, other = scales_from[row_blocks[row], block], scales_to[row_blocks[row], block]
+        stop = min(cols, (block + 1) * block_cols)
+        end = min(n, at + stop - col)
+        is_changed |= one != other
+        if end - at == n:
+            if one == filled[0] and other == filled[1]:
+                return is_changed
+            filled[0], filled[1] = one, other
+        else:
+            filled[0] = np.float32(0)  # no scale is
+        _fill(divisor_from, at, end, one)
+        _fill(divisor_to, at, end, other)
+        at = end
+        col = stop
+        block += 1
+        if col == cols:
+            row, col, block = row + 1, 0, 0
+    return is_changed
+
+
+@_compiled()
+def _count_padded(code_from, code_to, own, before, has_before, grid, counts, n):
+    """Count a strip with NaN, or one that does not fill its lanes: on copies that end in zeros."""
+    num_codes = -(-n // LANES) * LANES
+    copies = np.zeros((4, num_codes), code_from.dtype)
+    _copy(code_from, copies[0], n)
+    _copy(code_to, copies[1], n)
+    _copy(own, copies[2], n)
+    _copy(before, copies[3], n)
+    flipped = _count_codes(
+        copies[0], copies[1], copies[2], copies[3], has_before, counts, num_codes
     )
-    for row in range(num_rows):
-        block_row = row_blocks[row]
-        start = 0
-        while start < num_cols:
-            block = (col_start + start) // block_cols
-            stop = min(start + STRIP, num_cols, (block + 1) * block_cols - col_start)
-            _measure_strip(
-                (earlier[row, start:stop], later[row, start:stop]),
-                (scales_from[block_row, block], scales_to[block_row, block]),
-                (codes[row, start:stop], before[row, start:stop]),
-                has_before,
-                grid,
-                scratch,
-                counts,
-                sums,
-            )
-            start = stop
-    return True
+    for i in range(n):  # a flip to or from NaN has no direction
+        if copies[0, i] == grid.nan_code or copies[1, i] == grid.nan_code:
+            flipped -= copies[0, i] != copies[1, i]
+            copies[0, i] = copies[1, i] = 0
+    _count_moves(copies[0], copies[1], flipped, counts, num_codes)
+
+
+@_compiled(cache=True)
+def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, counts, sums):
+    """Count one layer; everything but the scales as 1-D arrays.
+
+    Args:
+        weights: Earlier and later as float32; empty if they are of 16 bits.
+        halves: The bits of 16-bit floats, earlier and later, as int16; else empty.
+        is_bfloat16: Which 16-bit floats.
+        layout: Columns, columns that share a scale, the row of scales of every row.
+        scales: Earlier and later, 2-D.
+        codes: Replaced; see `FlipKernel.add`.
+        has_before: Whether the second array of codes holds anything yet.
+        grid: A `Grid`.
+        counts: Added to; see `COUNTS`.
+        sums: Added to; see `SUMS`.
+    """
+    scratch = np.empty((3, STRIP), codes[0].dtype)
+    code_to, own, own_before = scratch[0], scratch[1], scratch[2]
+    wide = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    divisors = np.empty(STRIP, np.float32), np.empty(STRIP, np.float32)
+    filled = np.zeros(2, np.float32)
+    num_weights = codes[0].size
+    for start in range(0, num_weights, STRIP):
+        n = min(STRIP, num_weights - start)
+        stop = start + n
+        code_from, before = codes[0][start:stop], codes[1][start:stop]
+        if halves[0].size:
+            _widen(halves[0][start:stop], is_bfloat16, wide[0], n)
+            _widen(halves[1][start:stop], is_bfloat16, wide[1], n)
+            earlier, later = wide
+        else:
+            earlier, later = weights[0][start:stop], weights[1][start:stop]
+        is_changed = _fill_scales(start, n, layout, scales, divisors, filled)
+        largest, is_finite = _measure_weights(
+            earlier, later, divisors[0], grid, code_to, counts, sums, n
+        )
+        new = code_to
+        if is_changed:
+            largest = _encode_own(earlier, later, divisors[1], grid, own, own_before, n)
+            new = own
+        if largest > grid.clip_bits:
+            counts[_SATURATED] += _count_clipped(later, divisors[1], grid, n)
+        if not is_finite:
+            _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n)
+        if n % LANES == 0 and is_finite:
+            flipped = _count_codes(code_from, code_to, new, before, has_before, counts, n)
+            if flipped:
+                _count_moves(code_from, code_to, flipped, counts, n)
+        else:
+            _count_padded(code_from, code_to, new, before, has_before, grid, counts, n)
+        _copy(own_before if is_changed else code_from, before, n)
+        _copy(new, code_from, n)

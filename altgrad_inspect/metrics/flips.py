@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from altgrad_inspect.metrics.flip_kernel import FlipKernel, describe_grid
+from altgrad_inspect.metrics.flip_kernel import DTYPES, FlipKernel, describe_grid
 from altgrad_inspect.metrics.flip_tally import FlipTally, Tile
 from altgrad_inspect.metrics.matrices import matrix_shapes
 from altgrad_inspect.quantize.coded import CodedWeights
@@ -36,8 +36,6 @@ from altgrad_inspect.quantize.quantizer import MasterCast, Quantizer, Ties
 from altgrad_inspect.quantize.rules import fit_scales
 from altgrad_inspect.quantize.scales import Scales, View, tiles, view_for
 from altgrad_inspect.records import FlipCounts
-
-_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(slots=True, eq=False)
@@ -158,17 +156,15 @@ class FlipMeter:
             unit=_square_safe_unit(earlier, later),
         )
         kernel = self._open_kernel(later, scales)
-        num_counted = 0
-        for rows, cols in tiles(self._view, later.device):
-            if kernel is not None and kernel.add(
-                (earlier[rows, cols], later[rows, cols]),
+        if kernel is not None:
+            kernel.add(
+                (earlier, later),
                 (last.scales, scales),
-                (last.codes[rows, cols], before[rows, cols]),
-                (rows, cols),
+                (last.codes, before),
                 has_before=last.before is not None,
-            ):
-                num_counted += later[rows, cols].numel()
-                continue
+            )
+            kernel.add_to(tally, later.numel())
+        for rows, cols in tiles(self._view, later.device) if kernel is None else ():
             tile = self._encode_tile(
                 (earlier[rows, cols], later[rows, cols]),
                 (last.scales, scales),
@@ -181,8 +177,6 @@ class FlipMeter:
             tally.add(tile)
             before[rows, cols] = tile.earlier_own_code
             last.codes[rows, cols] = tile.later_own_code
-        if kernel is not None:
-            kernel.add_to(tally, num_counted)
         counts = tally.total(last.scales, scales, has_before=last.before is not None)
         self._last = _Encoded(
             scales=scales,
@@ -195,7 +189,7 @@ class FlipMeter:
     def _open_kernel(self, weights: Tensor, scales: Scales) -> FlipKernel | None:
         if self._grid is None or weights.device.type != "cpu" or not self._values_known:
             return None
-        is_covered = weights.dtype in _KERNEL_DTYPES and scales.is_plain
+        is_covered = weights.dtype in DTYPES and scales.is_plain
         return FlipKernel(self._grid) if is_covered else None
 
     def _encode_tile(

@@ -120,7 +120,7 @@ def _cast(scaled: Float[Tensor, "*shape"], fmt: FloatFormat) -> Integer[Tensor, 
     # Clamped first, so that the result never depends on the cast's own overflow rule.
     codes = scaled.clamp(-fmt.max, fmt.max).to(_NATIVE_CASTS[fmt.name]).view(torch.int8)
     sign = codes >> 7  # -1 or 0
-    return ((codes & 0x7F) ^ sign) - sign
+    return codes.bitwise_and_(0x7F).bitwise_xor_(sign).sub_(sign)
 
 
 def _round_in_float32(
@@ -264,6 +264,7 @@ def _float32_exponent(exponent: int) -> int:
     return (exponent + _FLOAT32_BIAS) << _FLOAT32_MANTISSA_BITS
 
 
+@cache
 def clip_limit(fmt: ElementFormat) -> tuple[float, bool]:
     """Above which magnitude a value is clipped, and whether the limit itself is.
 
@@ -282,5 +283,7 @@ def count_clipped(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> int:
         above = scaled > fmt.max + fmt.ulp(fmt.max) / 2
         return int(torch.count_nonzero(above | (scaled < lowest - fmt.ulp(lowest) / 2)))
     limit, inclusive = clip_limit(fmt)
+    if scaled.numel() == 0 or max(map(abs, torch.stack(torch.aminmax(scaled)).tolist())) < limit:
+        return 0  # as nearly always; NaN spreads through aminmax and is below nothing
     magnitude = scaled.abs()
     return int(torch.count_nonzero(magnitude >= limit if inclusive else magnitude > limit))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 
 import ml_dtypes  # noqa: F401  # registers the dtypes with numpy
@@ -105,7 +106,7 @@ def follow(spec: str, *checkpoints: torch.Tensor, compiled: bool = False) -> lis
     return [meter.advance(earlier, later) for earlier, later in pairs]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     dtype=st.sampled_from(list(MAX)),
     channel=st.booleans(),
@@ -114,6 +115,7 @@ def follow(spec: str, *checkpoints: torch.Tensor, compiled: bool = False) -> lis
     move=st.sampled_from([1e-3, 0.05, 1.0]),
     dirty=st.booleans(),
     tile=st.sampled_from([8, 1 << 16]),
+    compiled=st.sampled_from([False, find_spec("numba") is not None]),
 )
 def test_every_count_is_that_of_the_oracle(  # noqa: PLR0917
     dtype: str,
@@ -123,6 +125,7 @@ def test_every_count_is_that_of_the_oracle(  # noqa: PLR0917
     move: float,
     dirty: bool,  # noqa: FBT001
     tile: int,
+    compiled: bool,  # noqa: FBT001
 ) -> None:
     rng = np.random.default_rng(seed)
     run = [rng.standard_normal(shape).astype(np.float32)]
@@ -137,7 +140,7 @@ def test_every_count_is_that_of_the_oracle(  # noqa: PLR0917
     spec = f"{dtype}:{'channel' if channel else 'tensor'}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scales_module, "TILE_WEIGHTS", tile)
-        measured = follow(spec, *map(torch.from_numpy, run))
+        measured = follow(spec, *map(torch.from_numpy, run), compiled=compiled)
     for at, counts in enumerate(measured):
         expected = oracle.measure(run[at], run[at + 1], run[at - 1] if at else None)
         got = dataclasses.asdict(counts)

@@ -84,6 +84,21 @@ def test_every_weight_gets_the_scale_of_its_block(  # noqa: PLR0917
         assert (got[at] == expected_scale(weights[at], quantizer.fmt.max, rule)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_scales_of_any_dtype_are_those_of_the_same_numbers_in_float32(
+    granularity: str, dtype: torch.dtype
+) -> None:
+    quantizer = parse_quantizer(f"e4m3:{granularity}")
+    view = view_for(quantizer, num_matrices=1, rows=7, cols=11)
+    weights = torch.randn(7, 11, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for value in (0.0, -0.0, torch.nan, torch.inf, -torch.inf):
+        weights[3, 4:8] = value
+        scales = fit_scales(weights.reshape(view.shape), quantizer, view)
+        wide = fit_scales(weights.float().reshape(view.shape), quantizer, view)
+        assert torch.equal(scales.values, wide.values)
+
+
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("shape", [(1, 0, 4), (1, 4, 0), (0, 3, 3)])
 def test_empty_layers_have_scales_without_a_crash(

@@ -86,8 +86,19 @@ def _amax_along_cols(
     num_rows, num_cols = weights.shape
     missing = -num_cols % block_cols
     padded = torch.nn.functional.pad(weights, (0, missing)) if missing else weights
-    low, high = torch.aminmax(padded.reshape(num_rows, -1, block_cols), dim=2)
-    largest = torch.maximum(-low, high).float()
-    if bool(torch.isfinite(largest).all()):  # NaN spreads through aminmax
+    largest = _largest_magnitudes(padded.reshape(num_rows, -1, block_cols)).float()
+    if bool(torch.isfinite(largest).all()):
         return largest
     return _finite_magnitudes(padded).reshape(num_rows, -1, block_cols).amax(dim=2)
+
+
+def _largest_magnitudes(blocks: Float[Tensor, "rows blocks cols"]) -> Float[Tensor, "rows blocks"]:
+    """Largest magnitude of every block; not finite where one of its weights is not."""
+    if blocks.element_size() > 4:
+        low, high = torch.aminmax(blocks, dim=2)
+        return torch.maximum(-low, high)
+    # The bits of magnitudes are in the order of their values, infinity and NaN on top, and
+    # integers are reduced several times faster than floats, where NaN is watched for.
+    bits = blocks.view(torch.int16 if blocks.element_size() == 2 else torch.int32)
+    magnitudes = bits.bitwise_and(torch.iinfo(bits.dtype).max)
+    return magnitudes.amax(dim=2).view(blocks.dtype)
