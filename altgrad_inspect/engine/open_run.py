@@ -51,7 +51,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
     opened: list[Checkpoint] = []
     records: list[CheckpointRecord] = []
     notes = list(run.notes)
-    noted: dict[str, list[int]] = {}
     problems: list[CheckpointError] = []
     losses = _losses_by_step(run)
     for ref in run.checkpoints:
@@ -67,8 +66,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
         else:
             opened.append(checkpoint)
-            for note in checkpoint.notes:
-                noted.setdefault(note, []).append(ref.step)
+            notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
             records.append(
                 build_record(
                     _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
@@ -76,7 +74,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
     if problems and not opened:
         raise problems[0]
-    notes += [f"{_name_steps(steps)}: {note}" for note, steps in noted.items()]
     records += [
         build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
         for ref in run.skipped
@@ -91,13 +88,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         left_out=find_left_out(opened, selection),
         notes=(*notes, *layer_notes),
     )
-
-
-def _name_steps(steps: Sequence[int]) -> str:
-    """What a note that several checkpoints share begins with."""
-    if len(steps) == 1:
-        return f"step {steps[0]}"
-    return f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
 
 
 def select_units(
