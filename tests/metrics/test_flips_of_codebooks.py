@@ -11,6 +11,7 @@ from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
 from altgrad_inspect.quantize.scales import Scales, View
 
 VALUES = (0.0, 0.25, -1.0, 1.0, -0.3, 0.6, -0.05, 0.1)  # in no order
+FLOATS = np.array(VALUES, dtype=np.float32)
 BOOK = CodebookFormat(name="book", bits=3, values=VALUES)
 RANKS = {code: rank for rank, code in enumerate(np.argsort(VALUES).tolist())}
 ROWS, COLS, BLOCK = 6, 32, 8
@@ -26,7 +27,8 @@ def coded(codes: np.ndarray, scale: np.ndarray) -> CodedWeights:
 
 def weights(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The value of the code times the scale of its block."""
-    return (np.float32(VALUES)[codes] * np.repeat(scale, BLOCK, axis=1)).astype(np.float32)
+    product: np.ndarray = FLOATS[codes] * np.repeat(scale, BLOCK, axis=1)
+    return product
 
 
 def nearest(scaled: float) -> int:
@@ -60,7 +62,7 @@ def test_flips_are_counted_by_value() -> None:
     assert counts.code_step_mean == np.abs(steps[steps != 0]).mean()
     assert counts.num_recoded == np.count_nonzero(before != after)
     assert counts.num_scales_changed == ROWS // 2 * COLS // BLOCK
-    signs = np.sign(np.float32(VALUES))
+    signs = np.sign(FLOATS)
     assert counts.num_sign_flipped == np.count_nonzero(signs[at_earlier] * signs[before] < 0)
     assert counts.num_to_zero == np.count_nonzero((at_earlier == 0) & (before != 0))
 

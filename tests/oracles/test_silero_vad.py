@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import altgrad_inspect as ai
+from tests.checkpoints.schemes.stored_layers import rows_of
 
 LAYERS = {
     # A last dimension above 16 is that of a matrix: 258 filters of one row each.
@@ -34,14 +35,14 @@ def path() -> Path:
 
 
 def test_ranks(path: Path) -> None:
-    rows = ai.rank(path).to_pandas("ranks").set_index(["layer", "matrix"])
+    results = ai.rank(path)
     weights = load_file(path)
-    assert set(rows.index.get_level_values("layer")) == set(LAYERS)
+    assert {row["layer"] for row in results.to_arrow("ranks").to_pylist()} == set(LAYERS)
     for layer, (count, num_rows, num_cols) in LAYERS.items():
         matrices = weights[layer].double().numpy().reshape(count, num_rows, num_cols)
-        assert len(rows.loc[layer]) == count
-        for index, matrix in enumerate(matrices):
-            row = rows.loc[(layer, index)]
+        rows = rows_of(results, "ranks", layer)
+        assert [row["matrix"] for row in rows] == list(range(count))
+        for row, matrix in zip(rows, matrices, strict=True):
             assert (row["rows"], row["cols"]) == (num_rows, num_cols)
             if not matrix.any():
                 assert row["status"] == "undefined"
@@ -57,7 +58,8 @@ def test_ranks(path: Path) -> None:
 def ordinals(weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """E4M3 codes by ml_dtypes, in the order of the values."""
     codes = np.clip(weights / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
-    return np.where(codes & 0x80, -(codes & 0x7F).astype(int), codes.astype(int))
+    found: np.ndarray = np.where(codes & 0x80, -(codes & 0x7F).astype(int), codes.astype(int))
+    return found
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -74,8 +76,7 @@ def test_flips(path: Path, tmp_path: Path, granularity: str) -> None:
     }
     for step, tensors in enumerate((first, second)):
         save_file(tensors, tmp_path / f"step_{step}.safetensors")
-    table = ai.flips(tmp_path, quant=[f"e4m3:{granularity}"]).to_pandas("flips")
-    rows = table.set_index("layer")
+    results = ai.flips(tmp_path, quant=[f"e4m3:{granularity}"])
     for layer, (count, num_rows, num_cols) in LAYERS.items():
         before, after = (
             one[layer].numpy().reshape(count * num_rows, num_cols) for one in (first, second)
@@ -86,7 +87,7 @@ def test_flips(path: Path, tmp_path: Path, granularity: str) -> None:
         ]
         scales = [np.where(scale == 0, np.float32(1), scale) for scale in scales]
         earlier = ordinals(before, scales[0])
-        row = rows.loc[layer]
+        (row,) = rows_of(results, "flips", layer)
         assert row["num_weights"] == before.size
         assert row["num_flipped"] == np.count_nonzero(ordinals(after, scales[0]) != earlier), layer
         assert row["num_recoded"] == np.count_nonzero(ordinals(after, scales[1]) != earlier), layer

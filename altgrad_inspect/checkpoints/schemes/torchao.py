@@ -42,9 +42,9 @@ class TorchaoScheme:
         for layer, entry in described.items():
             yield from self._find_described(layer, entry, tensors)
         for name in tensors:
-            layer = _layer_of_codes(name)
-            if layer is not None and layer not in described:
-                yield from self._find_by_names(layer, _parts_of(layer, tensors))
+            unnamed = _layer_of_codes(name)
+            if unnamed is not None and unnamed not in described:
+                yield from self._find_by_names(unnamed, _parts_of(unnamed, tensors))
 
     def _find_described(
         self, layer: str, entry: Mapping[str, object], tensors: Mapping[str, LayerRef]

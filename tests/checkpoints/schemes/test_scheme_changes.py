@@ -1,15 +1,15 @@
 """Runs that change how they store a layer: said where it happens, and the rest is compared."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 import altgrad_inspect as ai
-from tests.checkpoints.schemes.stored_layers import store
+from tests.checkpoints.schemes.stored_layers import rows_of, store
 
 ROWS, COLS = 8, 64
 NAME = "m.weight"
@@ -99,15 +99,16 @@ def test_it_is_said_where_it_happens(
         stored = (early if step < 3 else late)(weight)
         store(tmp_path / f"checkpoint-{step}", {**stored, "n.weight": weight})
     results = ai.flips(tmp_path)
-    rows = results.to_pandas("flips").set_index(["layer", "step_from"])
-    changed = rows.loc[(NAME, 2)]
+    rows = sorted(rows_of(results, "flips", NAME), key=itemgetter("step_from"))
+    changed = rows.pop(2)
+    assert (changed["step_from"], changed["step_to"]) == (2, 3)
     assert (changed["status"], changed["reason"]) == ("undefined", reason)
-    assert all(pd.isna(changed[name]) for name in COUNTS)
-    for step in (0, 1, 3, 4):
-        row = rows.loc[(NAME, step)]
+    assert all(changed[name] is None for name in COUNTS)
+    assert [row["step_from"] for row in rows] == [0, 1, 3, 4]
+    for row in rows:
         assert row["num_flipped"] > 0
         assert row["num_weights"] == ROWS * COLS
-    assert list(rows.loc["n.weight", "status"]) == ["ok"] * 5
+    assert [row["status"] for row in rows_of(results, "flips", "n.weight")] == ["ok"] * 5
     assert list(results.to_pandas("checkpoints")["status"]) == ["ok"] * 6
 
 
@@ -115,8 +116,8 @@ def test_reverts_do_not_reach_across(tmp_path: Path, weights: list[Tensor]) -> N
     """After a change the first transition has no checkpoint before it."""
     for step, weight in enumerate(weights):
         store(tmp_path / f"checkpoint-{step}", (int8 if step < 3 else int8_in_groups)(weight))
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("step_from")
-    assert list(rows["num_reverted"].isna()) == [True, False, True, True, False]
+    reverted = [row["num_reverted"] for row in rows_of(ai.flips(tmp_path), "flips", NAME)]
+    assert [one is None for one in reverted] == [True, False, True, True, False]
 
 
 def test_one_layer_that_changes_says_nothing_about_another(
@@ -126,7 +127,8 @@ def test_one_layer_that_changes_says_nothing_about_another(
         first = (plain if step < 1 else int8)(weight)
         second = {name.replace("m.", "k."): one for name, one in int8(weight).items()}
         store(tmp_path / f"checkpoint-{step}", {**first, **second})
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("layer")
-    assert list(rows.loc["m.weight", "status"]) == ["undefined", "ok"]
-    assert list(rows.loc["k.weight", "status"]) == ["ok", "ok"]
-    assert set(rows.loc["k.weight", "quantizer"]) == {"stored:int8"}
+    results = ai.flips(tmp_path)
+    rows, others = (rows_of(results, "flips", name) for name in (NAME, "k.weight"))
+    assert [row["status"] for row in rows] == ["undefined", "ok"]
+    assert [row["status"] for row in others] == ["ok", "ok"]
+    assert {row["quantizer"] for row in others} == {"stored:int8"}

@@ -56,7 +56,7 @@ from tests.checkpoints.schemes.affine_oracle import (
     drift,
     quantize,
 )
-from tests.checkpoints.schemes.stored_layers import load, open_stored, store
+from tests.checkpoints.schemes.stored_layers import load, open_stored, rows_of, store
 
 DATA = Path(__file__).parents[2] / "data" / "torchao"
 WEIGHTS = {**load_file(DATA / "weights.safetensors"), **load_file(DATA / "weights_mx.safetensors")}
@@ -187,15 +187,15 @@ def test_flips_of_integers(
         }
         store(tmp_path / f"step_{step}", tensors, {"m.weight": entry(kind, **data)})
         stored.append(describe(code, scale, zero, low=low, high=high))
-    rows = ai.flips(tmp_path).to_pandas("flips")
-    assert set(rows["quantizer"]) == {f"stored:int{bits}"}
-    for row, (earlier, later) in zip(rows.itertuples(), pairwise(stored), strict=True):
+    rows = rows_of(ai.flips(tmp_path), "flips", "m.weight")
+    for row, (earlier, later) in zip(rows, pairwise(stored), strict=True):
+        assert row["quantizer"] == f"stored:int{bits}"
         expected = count_int_flips(earlier, later)
         assert expected["num_flipped"] > 0
-        assert {name: getattr(row, name) for name in expected} == expected
+        assert {name: row[name] for name in expected} == expected
         changed = (earlier.scale != later.scale) | (earlier.zero != later.zero)
-        assert row.num_scales_changed == changed[:, ::group].sum()
-        assert 0 < row.num_scales_changed < row.num_scales
+        assert row["num_scales_changed"] == changed[:, ::group].sum()
+        assert 0 < row["num_scales_changed"] < row["num_scales"]
 
 
 def test_a_zero_point_is_part_of_the_scale(tmp_path: Path) -> None:
@@ -308,9 +308,9 @@ def test_parts_that_do_not_fit(
         store(tmp_path / f"step_{step}", tensors, metadata)
     with pytest.raises(CheckpointError, match=problem):
         load(tmp_path / "step_0", "m.weight")
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("layer")
-    assert rows.loc["m.weight", "status"] == "failed"
-    assert rows.loc["n.weight", "status"] == "ok"
+    results = ai.flips(tmp_path)
+    assert rows_of(results, "flips", "m.weight")[0]["status"] == "failed"
+    assert rows_of(results, "flips", "n.weight")[0]["status"] == "ok"
 
 
 @pytest.mark.parametrize(
