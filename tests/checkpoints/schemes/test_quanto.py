@@ -128,8 +128,12 @@ def test_a_group_of_equal_weights(tmp_path: Path) -> None:
         "m.weight._scale": torch.tensor([[0.0], [1.0], [0.0], [2.0]]),
         "m.weight._shift": torch.tensor([[0.0], [3.0], [-5.0], [0.5]]),
     }
-    values = load(store(tmp_path / "step_1", tensors), "m.weight").values
-    assert values[:, 0].tolist() == [0.0, -3.0, 5.0, -0.5]
+    loaded = load(store(tmp_path / "step_1", tensors), "m.weight")
+    assert loaded.values[:, 0].tolist() == [0.0, -3.0, 5.0, -0.5]
+    assert loaded.coded is not None
+    assert loaded.coded.ordinals[:, 0].tolist() == [0, -3, 0, 0]  # half a code is an offset
+    assert loaded.coded.scales.offsets is not None
+    assert loaded.coded.scales.offsets.flatten().tolist() == [0.0, 0.0, 0.0, 0.25]
 
 
 Tensors = dict[str, Tensor]

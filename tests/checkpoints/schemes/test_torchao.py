@@ -124,6 +124,28 @@ def test_without_metadata_nobody_knows_how_scales_lie(tmp_path: Path) -> None:
     assert all("metadata" in row.reason for row in checkpoint.left_out)
 
 
+def test_without_metadata_blocks_must_be_whole(tmp_path: Path) -> None:
+    tensors = {
+        "m._weight_qdata": torch.zeros(4, 32, dtype=torch.int8),
+        "m._weight_scale": torch.ones(3, 1),
+    }
+    assert not open_stored(store(tmp_path / "step_1", tensors)).layers
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_weight_that_is_there_is_not_made_again(tmp_path: Path, *, described: bool) -> None:
+    tensors = {
+        "m.weight": torch.ones(4, 32),
+        "m._weight_qdata": torch.zeros(4, 32, dtype=torch.int8),
+        "m._weight_scale": torch.ones(4, 1),
+    }
+    metadata = {"m.weight": entry("Int8Tensor", block_size=[1, 32])}
+    path = store(tmp_path / "step_1", tensors, metadata if described else None)
+    checkpoint = open_stored(path)
+    assert checkpoint.layers["m.weight"].scheme == "plain"
+    assert torch.equal(load(tmp_path / "step_1", "m.weight").values, torch.ones(4, 32))
+
+
 def test_shards_have_their_own_lists(tmp_path: Path) -> None:
     tensors, metadata = read_flattened()
     path = tmp_path / "step_1"
