@@ -206,6 +206,8 @@ class LayerRecord:
     num_checkpoints: int
     step_first: int
     step_last: int
+    scheme: str
+    recognised_by: str | None = None
 
 
 class TrendState(StrEnum):

@@ -9,10 +9,11 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
 from altgrad_inspect.engine.sighting import Sighting, SkipList, first_line
 from altgrad_inspect.engine.steady_meter import SteadyMeter
-from altgrad_inspect.formats import element_format
+from altgrad_inspect.formats import ElementFormat, element_format
 from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
+from altgrad_inspect.quantize.scales import View
 from altgrad_inspect.records import FlipCounts, FlipRecord, SkippedLayer, Status
 from altgrad_inspect.refs import PLAIN, LayerRef
 
@@ -201,13 +202,16 @@ def _find_regrouping(previous: Sighting, current: Sighting) -> str | None:
     """Why codes of one scheme cannot be compared; None if they can."""
     if previous.coded is None or current.coded is None:
         return None
-    if previous.coded.fmt != current.coded.fmt:
-        return f"format changed from {previous.coded.fmt} to {current.coded.fmt}"
-    if previous.coded.scales.view != current.coded.scales.view:
-        before, after = (len(one.coded.scales.values) for one in (previous, current) if one.coded)
-        return f"the weights share scales in another way: {before} rows of blocks, then {after}"
-    columns = [one.coded.scales.col_blocks for one in (previous, current) if one.coded]
-    if not _are_equal(*columns):
+    before, after = previous.coded, current.coded
+    if str(before.fmt) != str(after.fmt):
+        return f"format changed from {before.fmt} to {after.fmt}"
+    if before.fmt != after.fmt:
+        had, has = (_name_range(coded.fmt) for coded in (before, after))
+        return f"the codes of {before.fmt} changed from {had} to {has}"
+    if before.scales.view != after.scales.view:
+        had, has = (_name_blocks(coded.scales.view) for coded in (before, after))
+        return f"the weights share scales in another way: {had}, then {has}"
+    if not _are_equal(before.scales.col_blocks, after.scales.col_blocks):
         return "the weights share scales in another way: other columns make up a group"
     return None
 
@@ -216,3 +220,14 @@ def _are_equal(left: Tensor | None, right: Tensor | None) -> bool:
     if left is None or right is None:
         return left is right
     return torch.equal(left, right)
+
+
+def _name_range(fmt: ElementFormat) -> str:
+    """How far codes reach; those with a zero point count from it, and so reach further."""
+    return f"{fmt.value_of(fmt.lowest_ordinal):g} ... {fmt.max:g}"
+
+
+def _name_blocks(view: View) -> str:
+    if view.block_rows is None:
+        return "one for all"
+    return f"blocks of {view.block_rows} x {view.block_cols} in {view.shape[0]} x {view.cols}"

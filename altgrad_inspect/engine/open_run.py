@@ -48,7 +48,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
     opened: list[Checkpoint] = []
     records: list[CheckpointRecord] = []
     notes = list(run.notes)
-    noted: dict[str, list[int]] = {}
     problems: list[CheckpointError] = []
     losses = _losses_by_step(run)
     for ref in run.checkpoints:
@@ -64,8 +63,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
         else:
             opened.append(checkpoint)
-            for note in checkpoint.notes:
-                noted.setdefault(note, []).append(ref.step)
+            notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
             records.append(
                 build_record(
                     _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
@@ -73,7 +71,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
     if problems and not opened:
         raise problems[0]
-    notes += [f"{_name_steps(steps)}: {note}" for note, steps in noted.items()]
     records += [
         build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
         for ref in run.skipped
@@ -88,13 +85,6 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         left_out=find_left_out(opened, selection),
         notes=(*notes, *layer_notes),
     )
-
-
-def _name_steps(steps: Sequence[int]) -> str:
-    """What a note that several checkpoints share begins with."""
-    if len(steps) == 1:
-        return f"step {steps[0]}"
-    return f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}"
 
 
 def select_units(

@@ -136,6 +136,7 @@ def describe_layer(unit: LayerUnit) -> LayerRecord:
     """Sum a unit up as one row of the layer listing."""
     present = unit.present
     first = present[0][1]
+    signs = [ref.recognised_by for _, ref in present if ref.recognised_by]
     return LayerRecord(
         layer=unit.layer,
         dtype=", ".join(sorted({ref.dtype for _, ref in present})),
@@ -144,4 +145,6 @@ def describe_layer(unit: LayerUnit) -> LayerRecord:
         num_checkpoints=len(present),
         step_first=present[0][0],
         step_last=present[-1][0],
+        scheme=", ".join(dict.fromkeys(ref.scheme for _, ref in present)),
+        recognised_by=", ".join(dict.fromkeys(signs)) or None,
     )

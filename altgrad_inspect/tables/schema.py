@@ -285,12 +285,21 @@ LAYERS: Final = TableSchema(
     arrow=pa.schema(
         [
             _column("layer", _TEXT, "", "name of the layer"),
-            _column("dtype", _TEXT, "", "dtypes as safetensors spells them"),
+            _column(
+                "dtype",
+                _TEXT,
+                "",
+                "dtypes as safetensors spells them; of stored codes, the formats they are codes of",
+            ),
             _column("shape", pa.list_(_INT), "weights", "shape in the first checkpoint with it"),
             _column("num_weights", _INT, "weights", "elements in that checkpoint"),
             _column("num_checkpoints", _INT, "checkpoints", "checkpoints that hold it"),
             _column("step_first", _INT, "steps", "first step that holds it"),
             _column("step_last", _INT, "steps", "last step that holds it"),
+            _column("scheme", _TEXT, "", "storage schemes, in the order of the steps"),
+            _column(
+                "recognised_by", _TEXT, "", "what gave the schemes away; null for a plain layer"
+            ),
         ]
     ),
 )

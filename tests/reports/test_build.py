@@ -226,6 +226,20 @@ def test_a_listing_shows_checkpoints_and_layers_and_only_columns_with_values() -
     ]
 
 
+def test_a_listing_says_how_layers_are_stored_where_one_is_not_plain() -> None:
+    plain = {"layer": "a", "dtype": "BF16", "shape": [4], "num_weights": 4, "scheme": "plain"}
+    coded = {**plain, "layer": "b", "scheme": "generic", "recognised_by": "I8 beside scale"}
+    checkpoints = make_table("checkpoints", make_checkpoints().slice(0, 6).to_pylist())
+    for layers, expected in (([plain], []), ([plain, coded], ["scheme", "recognised by"])):
+        tables = {"checkpoints": checkpoints, "layers": make_table("layers", layers)}
+        section = build_report(make_results("checkpoints", **tables)).sections[1]
+        assert titles(section)[7:] == expected
+        assert [row[7:] for row in section.rows] == [
+            tuple(layer.get(name) for name in ("scheme", "recognised_by")[: len(expected)])
+            for layer in layers
+        ]
+
+
 def test_a_listing_explains_the_checkpoints_that_cannot_be_used(results: Results) -> None:
     why = ("skipped, checkpoint-700: model-00002-of-00002.safetensors is not there yet",)
     listed = build_report(replace(results, subject="checkpoints"))

@@ -79,6 +79,8 @@ LAYER = LayerRecord(
     num_checkpoints=2,
     step_first=1,
     step_last=2,
+    scheme="generic",
+    recognised_by="I8 beside scale",
 )
 SKIPPED_LAYER = SkippedLayer(layer="a", shape=(), dtype="F32", reason="scalar")
 

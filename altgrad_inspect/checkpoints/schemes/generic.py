@@ -66,8 +66,8 @@ class GenericScheme:
             yield Claim(layer=self._build(family, block), notes=(note,))
             for scale in family.of_inputs:
                 yield LeftOut(tensor=scale, reason=_INPUTS)
-        for family, block in found:
-            if block is None and family.codes.dtype not in FLOAT8_FORMATS:
+        for family, unread in found:
+            if unread is None and family.codes.dtype not in FLOAT8_FORMATS:
                 yield from _leave_out_unclear(family)
 
     def _build(self, family: Family, block: tuple[int, ...]) -> LayerRef:

@@ -12,7 +12,6 @@ nobody computes a rank of the wrong matrix.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -171,25 +170,7 @@ def _decode_packed(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         zero_points=zero if is_integer else zero / scale,
     )
     values = coded.decode() if is_integer else scale * rows - zero
-    if len(layer.shape) == 2 and layer.shape[0] != num_rows:
-        coded = _as_matrix(coded, layer.shape)
     return LoadedLayer(values=values.reshape(layer.shape), coded=coded)
-
-
-def _as_matrix(coded: CodedWeights, shape: tuple[int, ...]) -> CodedWeights:
-    """Lay groups out as rows of the weight; their order in memory is the same."""
-    groups = coded.scales.view.cols
-    view = view_of_blocks(shape, (1, groups))
-    if view is None:
-        return coded
-    found = coded.scales
-    per_row = {
-        name: stored.reshape(shape[0], -1)
-        for name in ("values", "offsets", "lowest", "highest")
-        if isinstance(stored := getattr(found, name), Tensor)
-    }
-    scales = replace(found, view=view, **per_row)
-    return replace(coded, ordinals=coded.ordinals.reshape(view.shape), scales=scales)
 
 
 def _unpack_rows(stored: Tensor, bits: int) -> Tensor:

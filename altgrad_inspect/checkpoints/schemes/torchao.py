@@ -26,7 +26,6 @@ _PARTS: Final = (
     *("_act_quant_scale", "_act_quant_zero_point", "_act_pre_scale", "_act_per_tensor_scale"),
 )
 _OF_INPUTS: Final = "act_"
-_NO_SUBCLASS: Final = "Tensor"
 
 
 class TorchaoScheme:
@@ -42,9 +41,9 @@ class TorchaoScheme:
         for layer, entry in described.items():
             yield from self._find_described(layer, entry, tensors)
         for name in tensors:
-            layer = _layer_of_codes(name)
-            if layer is not None and layer not in described:
-                yield from self._find_by_names(layer, _parts_of(layer, tensors))
+            unnamed = _layer_of_codes(name)
+            if unnamed is not None and unnamed not in described and unnamed not in tensors:
+                yield from self._find_by_names(unnamed, _parts_of(unnamed, tensors))
 
     def _find_described(
         self, layer: str, entry: Mapping[str, object], tensors: Mapping[str, LayerRef]
@@ -122,7 +121,7 @@ class TorchaoScheme:
 
 
 def _read_metadata(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yield (layer, what is said of it) of all tensors that are subclasses.
+    """Yield (layer, what is said of it).
 
     Every file has a list of its own tensors; what describes a tensor is looked for itself, so
     that the shards of one checkpoint add up.
@@ -134,8 +133,7 @@ def _read_metadata(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[s
             entry = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        kind = entry.get("_type") if isinstance(entry, dict) else None
-        if isinstance(kind, str) and kind != _NO_SUBCLASS:
+        if isinstance(entry, dict) and isinstance(entry.get("_type"), str):
             yield normalise_name(name), entry
 
 

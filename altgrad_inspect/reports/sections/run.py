@@ -6,6 +6,7 @@ from typing import Final
 import pyarrow as pa
 
 from altgrad_inspect.records import Status
+from altgrad_inspect.refs import PLAIN
 from altgrad_inspect.reports.model import ALWAYS, Column, Kind, Section
 from altgrad_inspect.reports.sections.rows import Record, natural_key, read_rows
 
@@ -29,6 +30,16 @@ _LAYER_COLUMNS: Final = {
     "num_checkpoints": Column(title="checkpoints", kind=Kind.COUNT, weight=60),
     "step_first": Column(title="first", kind=Kind.STEP, weight=50),
     "step_last": Column(title="last", kind=Kind.STEP, weight=50),
+}
+
+_SCHEME_COLUMNS: Final = {
+    "scheme": Column(title="scheme", kind=Kind.WORD, weight=85),
+    "recognised_by": Column(
+        title="recognised by",
+        kind=Kind.TEXT,
+        weight=45,
+        why_undefined="where the numbers stored are the weights",
+    ),
 }
 
 
@@ -58,15 +69,15 @@ def build_checkpoints_section(table: pa.Table) -> Section:
 
 
 def build_layers_section(table: pa.Table) -> Section:
-    """List the layers in natural order."""
-    rows = read_rows(table, list(_LAYER_COLUMNS))
+    """List the layers in natural order; how they are stored only if one is not plain."""
+    rows = read_rows(table, [*_LAYER_COLUMNS, *_SCHEME_COLUMNS])
     rows.sort(key=lambda row: natural_key(row["layer"]))
+    is_any_coded = any(row["scheme"] not in {None, PLAIN} for row in rows)
+    shown = {**_LAYER_COLUMNS, **(_SCHEME_COLUMNS if is_any_coded else {})}
     return Section(
         title="Layers",
-        columns=tuple(_LAYER_COLUMNS.values()),
-        rows=tuple(
-            tuple(tuple(row[n]) if n == "shape" else row[n] for n in _LAYER_COLUMNS) for row in rows
-        ),
+        columns=tuple(shown.values()),
+        rows=tuple(tuple(tuple(row[n]) if n == "shape" else row[n] for n in shown) for row in rows),
     )
 
 

@@ -49,8 +49,13 @@ def quantize(
 def describe(code: Ints, scale: Floats, zero: Ints, *, low: int, high: int) -> StoredInts:
     """Give every weight its own scale and zero point."""
     group = code.shape[1] // scale.shape[1]
-    scale_of, zero_of = (np.repeat(one, group, axis=1) for one in (scale, zero))
-    return StoredInts(code=code, scale=scale_of, zero=zero_of, low=low, high=high)
+    return StoredInts(
+        code=code,
+        scale=np.repeat(scale, group, axis=1),
+        zero=np.repeat(zero, group, axis=1),
+        low=low,
+        high=high,
+    )
 
 
 def count_int_flips(earlier: StoredInts, later: StoredInts) -> dict[str, int]:

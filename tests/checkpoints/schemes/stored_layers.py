@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,6 +12,7 @@ from altgrad_inspect.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from altgrad_inspect.checkpoints.discover import discover_run
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
+from altgrad_inspect.tables.results import Results
 
 
 def store(
@@ -32,3 +34,9 @@ def load(path: Path, name: str) -> LoadedLayer:
     """Decode one layer of one checkpoint."""
     with LayerReader(torch.device("cpu")) as reader:
         return reader.load(open_stored(path).layers[name])
+
+
+def rows_of(results: Results, table: str, layer: str) -> list[dict[str, Any]]:
+    """The rows of one layer, in the order of the table."""
+    rows: list[dict[str, Any]] = results.to_arrow(table).to_pylist()
+    return [row for row in rows if row["layer"] == layer]

@@ -14,7 +14,7 @@ import altgrad_inspect as ai
 from altgrad_inspect.errors import CheckpointError
 from tests.checkpoints.runs_on_disk import write_json
 from tests.checkpoints.schemes.flip_oracle import Stored, count_flips
-from tests.checkpoints.schemes.stored_layers import load, open_stored, store
+from tests.checkpoints.schemes.stored_layers import load, open_stored, rows_of, store
 
 EXPERTS, ROWS, COLS, BLOCK = 3, 10, 96, 32
 NAME = "model.layers.0.mlp.experts.gate_up_proj"
@@ -117,15 +117,14 @@ def test_equal_products_of_other_codes_and_scales_are_no_flips(tmp_path: Path) -
     for step, (codes, exponent) in enumerate([(large, 0), (small, -1), (small, 0)]):
         parts = name_parts(codes.reshape(shape), np.full(blocks, exponent))
         store(tmp_path / f"checkpoint-{step}", parts)
-    rows = ai.flips(tmp_path).to_pandas("flips").query(f"layer == '{NAME}'")
-    same, doubled = rows.itertuples()
+    same, doubled = rows_of(ai.flips(tmp_path), "flips", NAME)
     num_nonzero = large.size * 6 // 8  # two of the eight are the zeros
-    assert (same.num_updated, same.num_flipped) == (0, 0)
-    assert same.num_recoded == num_nonzero
-    assert same.num_scales_changed == same.num_scales
-    assert (doubled.num_updated, doubled.num_recoded) == (num_nonzero, 0)
+    assert (same["num_updated"], same["num_flipped"]) == (0, 0)
+    assert same["num_recoded"] == num_nonzero
+    assert same["num_scales_changed"] == same["num_scales"]
+    assert (doubled["num_updated"], doubled["num_recoded"]) == (num_nonzero, 0)
     # Twice the value at the earlier scale: 2, 4, 8 halves and so on, of which 8 is clipped to 6.
-    assert doubled.num_flipped == num_nonzero
+    assert doubled["num_flipped"] == num_nonzero
 
 
 def test_every_code_at_every_kind_of_exponent(tmp_path: Path) -> None:
@@ -166,9 +165,9 @@ def test_scales_that_do_not_fit_fail_alone(tmp_path: Path, weights: list[np.ndar
         CheckpointError, match=r"scales of shape \[3, 10, 5\], expected \[3, 10, 3\]"
     ):
         load(tmp_path / "checkpoint-0", "other")
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("layer")
-    assert set(rows.loc[NAME, "status"]) == {"ok"}
-    assert set(rows.loc["other", "status"]) == {"failed"}
+    results = ai.flips(tmp_path)
+    assert {row["status"] for row in rows_of(results, "flips", NAME)} == {"ok"}
+    assert {row["status"] for row in rows_of(results, "flips", "other")} == {"failed"}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ import altgrad_inspect as ai
 from altgrad_inspect.errors import CheckpointError
 from tests.checkpoints.runs_on_disk import write_json
 from tests.checkpoints.schemes.affine_oracle import count_int_flips, describe, drift, quantize
-from tests.checkpoints.schemes.stored_layers import load, open_stored, store
+from tests.checkpoints.schemes.stored_layers import load, open_stored, rows_of, store
 
 DATA = Path(__file__).parents[2] / "data" / "quanto"
 WEIGHTS = {
@@ -111,14 +111,14 @@ def test_flips(tmp_path: Path, bits: int) -> None:
         path = store(tmp_path / f"step_{step}", tensors)
         stored.append(describe(code, scale, zero, low=low, high=high))
         assert np.array_equal(load(path, "m.weight").values.numpy(), stored[-1].weights)
-    rows = ai.flips(tmp_path, layers=["m.weight"]).to_pandas("flips")
-    assert set(rows["quantizer"]) == {f"stored:int{bits}"}
-    for row, (earlier, later) in zip(rows.itertuples(), pairwise(stored), strict=True):
+    found = rows_of(ai.flips(tmp_path), "flips", "m.weight")
+    for row, (earlier, later) in zip(found, pairwise(stored), strict=True):
+        assert row["quantizer"] == f"stored:int{bits}"
         expected = count_int_flips(earlier, later)
         assert expected["num_flipped"] > 0
-        assert {name: getattr(row, name) for name in expected} == expected
+        assert {name: row[name] for name in expected} == expected
         changed = (earlier.scale != later.scale) | (earlier.zero != later.zero)
-        assert row.num_scales_changed == changed[:, ::group].sum()
+        assert row["num_scales_changed"] == changed[:, ::group].sum()
 
 
 def test_a_group_of_equal_weights(tmp_path: Path) -> None:
@@ -128,8 +128,12 @@ def test_a_group_of_equal_weights(tmp_path: Path) -> None:
         "m.weight._scale": torch.tensor([[0.0], [1.0], [0.0], [2.0]]),
         "m.weight._shift": torch.tensor([[0.0], [3.0], [-5.0], [0.5]]),
     }
-    values = load(store(tmp_path / "step_1", tensors), "m.weight").values
-    assert values[:, 0].tolist() == [0.0, -3.0, 5.0, -0.5]
+    loaded = load(store(tmp_path / "step_1", tensors), "m.weight")
+    assert loaded.values[:, 0].tolist() == [0.0, -3.0, 5.0, -0.5]
+    assert loaded.coded is not None
+    assert loaded.coded.ordinals[:, 0].tolist() == [0, -3, 0, 0]  # half a code is an offset
+    assert loaded.coded.scales.offsets is not None
+    assert loaded.coded.scales.offsets.flatten().tolist() == [0.0, 0.0, 0.0, 0.25]
 
 
 Tensors = dict[str, Tensor]
@@ -148,8 +152,9 @@ def test_shifts_that_do_not_fit_fail_alone(tmp_path: Path) -> None:
         CheckpointError, match=r"shifts of shape \[3, 1\], expected one for each of 4"
     ):
         load(tmp_path / "step_0", "m.weight")
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("layer")
-    assert (rows.loc["m.weight", "status"], rows.loc["n.weight", "status"]) == ("failed", "ok")
+    results = ai.flips(tmp_path)
+    assert rows_of(results, "flips", "m.weight")[0]["status"] == "failed"
+    assert rows_of(results, "flips", "n.weight")[0]["status"] == "ok"
 
 
 def drop_scale(tensors: Tensors) -> None:

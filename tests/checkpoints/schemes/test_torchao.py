@@ -56,7 +56,7 @@ from tests.checkpoints.schemes.affine_oracle import (
     drift,
     quantize,
 )
-from tests.checkpoints.schemes.stored_layers import load, open_stored, store
+from tests.checkpoints.schemes.stored_layers import load, open_stored, rows_of, store
 
 DATA = Path(__file__).parents[2] / "data" / "torchao"
 WEIGHTS = {**load_file(DATA / "weights.safetensors"), **load_file(DATA / "weights_mx.safetensors")}
@@ -124,6 +124,28 @@ def test_without_metadata_nobody_knows_how_scales_lie(tmp_path: Path) -> None:
     assert all("metadata" in row.reason for row in checkpoint.left_out)
 
 
+def test_without_metadata_blocks_must_be_whole(tmp_path: Path) -> None:
+    tensors = {
+        "m._weight_qdata": torch.zeros(4, 32, dtype=torch.int8),
+        "m._weight_scale": torch.ones(3, 1),
+    }
+    assert not open_stored(store(tmp_path / "step_1", tensors)).layers
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_weight_that_is_there_is_not_made_again(tmp_path: Path, *, described: bool) -> None:
+    tensors = {
+        "m.weight": torch.ones(4, 32),
+        "m._weight_qdata": torch.zeros(4, 32, dtype=torch.int8),
+        "m._weight_scale": torch.ones(4, 1),
+    }
+    metadata = {"m.weight": entry("Int8Tensor", block_size=[1, 32])}
+    path = store(tmp_path / "step_1", tensors, metadata if described else None)
+    checkpoint = open_stored(path)
+    assert checkpoint.layers["m.weight"].scheme == "plain"
+    assert torch.equal(load(tmp_path / "step_1", "m.weight").values, torch.ones(4, 32))
+
+
 def test_shards_have_their_own_lists(tmp_path: Path) -> None:
     tensors, metadata = read_flattened()
     path = tmp_path / "step_1"
@@ -187,15 +209,15 @@ def test_flips_of_integers(
         }
         store(tmp_path / f"step_{step}", tensors, {"m.weight": entry(kind, **data)})
         stored.append(describe(code, scale, zero, low=low, high=high))
-    rows = ai.flips(tmp_path).to_pandas("flips")
-    assert set(rows["quantizer"]) == {f"stored:int{bits}"}
-    for row, (earlier, later) in zip(rows.itertuples(), pairwise(stored), strict=True):
+    rows = rows_of(ai.flips(tmp_path), "flips", "m.weight")
+    for row, (earlier, later) in zip(rows, pairwise(stored), strict=True):
+        assert row["quantizer"] == f"stored:int{bits}"
         expected = count_int_flips(earlier, later)
         assert expected["num_flipped"] > 0
-        assert {name: getattr(row, name) for name in expected} == expected
+        assert {name: row[name] for name in expected} == expected
         changed = (earlier.scale != later.scale) | (earlier.zero != later.zero)
-        assert row.num_scales_changed == changed[:, ::group].sum()
-        assert 0 < row.num_scales_changed < row.num_scales
+        assert row["num_scales_changed"] == changed[:, ::group].sum()
+        assert 0 < row["num_scales_changed"] < row["num_scales"]
 
 
 def test_a_zero_point_is_part_of_the_scale(tmp_path: Path) -> None:
@@ -308,9 +330,9 @@ def test_parts_that_do_not_fit(
         store(tmp_path / f"step_{step}", tensors, metadata)
     with pytest.raises(CheckpointError, match=problem):
         load(tmp_path / "step_0", "m.weight")
-    rows = ai.flips(tmp_path).to_pandas("flips").set_index("layer")
-    assert rows.loc["m.weight", "status"] == "failed"
-    assert rows.loc["n.weight", "status"] == "ok"
+    results = ai.flips(tmp_path)
+    assert rows_of(results, "flips", "m.weight")[0]["status"] == "failed"
+    assert rows_of(results, "flips", "n.weight")[0]["status"] == "ok"
 
 
 @pytest.mark.parametrize(
