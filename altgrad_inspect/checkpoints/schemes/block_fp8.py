@@ -34,6 +34,7 @@ _SCALES: Final = ("weight_scale_inv", "scale_inv", "scale", "qscale_weight")
 _SCALE_OF_EMBEDDING: Final = "weight_scale"
 _EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
 _SCALE_DTYPES: Final = FLOATS | _EXPONENTS
+_BLOCK: Final = 128
 _FP4_BLOCK: Final = (32,)
 
 
@@ -91,9 +92,9 @@ def _describe(
 
 
 def _block_size(context: SchemeContext) -> dict[str, Fact]:
-    """The block size in the configuration; shapes that contradict it decide."""
+    """The block size in the configuration, else DeepSeek's; shapes that contradict it decide."""
     match context.settings.get("weight_block_size"):
         case [int() as rows, int() as cols] if context.method == _METHOD:
             return {BLOCK_ROWS: rows, BLOCK_COLS: cols}
         case _:
-            return {}
+            return {BLOCK_ROWS: _BLOCK, BLOCK_COLS: _BLOCK}

@@ -184,7 +184,7 @@ def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_another_block_size_is_not_compared(tmp_path: Path, weights: list[np.ndarray]) -> None:
     write_run(tmp_path, weights[:1])
     codes, _ = quantize(weights[0])
-    save(tmp_path / "checkpoint-5", codes, torch.ones(4, 5))
+    save(tmp_path / "checkpoint-5", codes, torch.ones(7, 9))
     (row,) = ai.flips(tmp_path, layers=["up_proj"]).to_pandas("flips").itertuples()
     assert row.status == "undefined"
     assert "share scales in another way" in str(row.reason)
