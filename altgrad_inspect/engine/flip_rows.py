@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS
@@ -12,6 +13,7 @@ from altgrad_inspect.formats import element_format
 from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
+from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.records import FlipCounts, FlipRecord, SkippedLayer, Status
 from altgrad_inspect.refs import PLAIN, LayerRef
 
@@ -205,4 +207,14 @@ def _find_regrouping(previous: Sighting, current: Sighting) -> str | None:
     if previous.coded.scales.view != current.coded.scales.view:
         before, after = (len(one.coded.scales.values) for one in (previous, current) if one.coded)
         return f"the weights share scales in another way: {before} rows of blocks, then {after}"
+    if not _have_same_order(previous.coded.scales, current.coded.scales):
+        return "the weights share scales in another way: columns moved to other groups"
     return None
+
+
+def _have_same_order(earlier: Scales, later: Scales) -> bool:
+    """Whether every column belongs to the same block in both."""
+    before, after = earlier.col_blocks, later.col_blocks
+    if before is None or after is None:
+        return before is after
+    return torch.equal(before, after)

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
@@ -30,7 +30,8 @@ from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import Fact, LayerRef
 
 _METHOD: Final = "fp8"
-_SCALES: Final = ("weight_scale_inv", "scale_inv", "scale", "qscale_weight")
+_SCALES: Final = ("weight_scale_inv", "scale", "qscale_weight")
+_SCALES_OF_EXPERTS: Final = ("scale_inv",)
 _SCALE_OF_EMBEDDING: Final = "weight_scale"
 _EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
 _SCALE_DTYPES: Final = FLOATS | _EXPONENTS
@@ -49,7 +50,8 @@ class BlockFp8Scheme:
         """Find codes beside a scale of one of the known names."""
         lasts = (*_SCALES, _SCALE_OF_EMBEDDING) if context.method == _METHOD else _SCALES
         for codes in list(tensors.values()):
-            scale = first_beside(tensors, codes.name, lasts)
+            is_weight = codes.name.rpartition(".")[2] == WEIGHT
+            scale = first_beside(tensors, codes.name, lasts if is_weight else _SCALES_OF_EXPERTS)
             if scale is None or scale.dtype not in _SCALE_DTYPES:
                 continue
             found = _describe(codes, scale, context)

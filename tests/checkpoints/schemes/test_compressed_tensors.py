@@ -260,10 +260,24 @@ def test_columns_out_of_order(tmp_path: Path) -> None:
     check_flips(tmp_path, "P.weight", stored, values, fmt="int4")
 
 
-def test_an_order_that_is_not_set_is_that_of_the_columns(tmp_path: Path) -> None:
-    tensors = load_file(STEPS[0])
-    order = torch.full((COLS,), -1, dtype=torch.int32)
-    save_file({**tensors, "pack4.weight_g_idx": order}, tmp_path / "model.safetensors")
+def write_orders(directory: Path, *orders: Tensor) -> None:
+    for step, order in enumerate(orders):
+        tensors = {**load_file(STEPS[step]), "pack4.weight_g_idx": order.int()}
+        save_file(tensors, directory / f"step_{step}.safetensors")
+
+
+def test_groups_of_other_columns_are_not_compared(tmp_path: Path) -> None:
+    in_order = torch.arange(COLS) // 32
+    write_orders(tmp_path, in_order, in_order.flip(0), in_order.flip(0))
+    first, second = ai.flips(tmp_path, layers=["pack4.weight"]).to_pandas("flips").itertuples()
+    assert first.status == "undefined"
+    assert "columns moved to other groups" in str(first.reason)
+    assert second.status == "ok"
+
+
+@pytest.mark.parametrize("order", [torch.full((COLS,), -1), torch.arange(COLS) // 32])
+def test_columns_in_order(tmp_path: Path, order: Tensor) -> None:
+    write_orders(tmp_path, order)
     found, expected = (load_layer(path, "pack4.weight") for path in (tmp_path, STEPS[0]))
     assert torch.equal(found.values, expected.values)
 
