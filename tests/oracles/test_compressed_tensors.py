@@ -57,8 +57,8 @@ def find_ranges(weight: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor
     elif strategy == "block":
         height, width = options["block_structure"]
         padded = torch.nn.functional.pad(weight, (0, -cols % width, 0, -rows % height))
-        blocks = padded.unflatten(0, (-1, height)).unflatten(2, (-1, width)).transpose(1, 2)
-        blocks = blocks.flatten(2)
+        blocks = padded.reshape(-(-rows // height), height, -(-cols // width), width)
+        blocks = blocks.transpose(1, 2).flatten(2)
     else:
         blocks = weight.reshape(rows, -1, options.get("group_size", cols))
     return blocks.amin(-1), blocks.amax(-1)

@@ -55,7 +55,7 @@ def store_fp8_blocks(name: str, weight: Tensor) -> Layer:
     size = 32 if weight.shape == SHAPE else 128
     rows, cols = weight.shape
     padded = torch.nn.functional.pad(weight, (0, -cols % size, 0, -rows % size))
-    blocks = padded.unflatten(1, (-1, size)).unflatten(0, (-1, size))
+    blocks = padded.reshape(-(-rows // size), size, -(-cols // size), size)
     scale = blocks.abs().amax((1, 3), keepdim=True).clamp(min=1e-6) / 448
     codes = export.to_quantized_weight(weight, scale, "fp8_pb_wo", block_size=size)
     grid = scale.reshape(scale.shape[0], scale.shape[2])
@@ -102,7 +102,7 @@ def store_int8(name: str, weight: Tensor) -> Layer:
 
 def store_int4(name: str, weight: Tensor, group: int = 32) -> Layer:
     """The library has no inverse of its packing: what it rounds to, before it packs."""
-    scale = weight.unflatten(-1, (-1, group)).abs().amax(-1).clamp(min=1e-6) / 7
+    scale = weight.reshape(*weight.shape[:-1], -1, group).abs().amax(-1).clamp(min=1e-6) / 7
     wide = scale.repeat_interleave(group, -1)
     codes = export.pack_int4_in_uint8(weight, scale, group)
     restored = (weight / wide).round().clamp(-8, 7) * wide

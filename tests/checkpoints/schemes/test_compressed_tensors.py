@@ -53,7 +53,7 @@ def values_of(fmt: str) -> dict[int, float]:
         reach = (1 << int(fmt.removeprefix("int"))) - 1
         return {code: float(code) for code in range(-reach, reach + 1)}
     dtype = getattr(ml_dtypes, fmt)
-    half = 1 << (ml_dtypes.finfo(dtype).bits - 1)
+    half = {"float4_e2m1fn": 8, "float6_e2m3fn": 32, "float8_e4m3fn": 128}[fmt]
     positive = np.arange(half, dtype=np.uint8).view(dtype).astype(np.float32)
     kept = [float(one) for one in positive if np.isfinite(one)]
     return {sign * code: sign * value for sign in (-1, 1) for code, value in enumerate(kept)}
@@ -159,7 +159,7 @@ def test_names_dtypes_and_shapes_suffice(tmp_path: Path) -> None:
         row, other = rows.loc[f"{name}.weight"], with_config.loc[f"{name}.weight"]
         if name == "float8_block":
             assert row["status"] == "failed"
-            assert "expected one number or one a block" in row["reason"]
+            assert "expected one number or one a block" in str(row["reason"])
         else:
             assert row["status"] == "ok"
             assert row["num_flipped"] == other["num_flipped"] > 0
@@ -262,17 +262,17 @@ def test_columns_out_of_order(tmp_path: Path) -> None:
 
 def write_orders(directory: Path, *orders: Tensor) -> None:
     for step, order in enumerate(orders):
-        tensors = {**load_file(STEPS[step]), "pack4.weight_g_idx": order.int()}
+        tensors = {**load_file(STEPS[step % 3]), "pack4.weight_g_idx": order.int()}
         save_file(tensors, directory / f"step_{step}.safetensors")
 
 
 def test_groups_of_other_columns_are_not_compared(tmp_path: Path) -> None:
     in_order = torch.arange(COLS) // 32
-    write_orders(tmp_path, in_order, in_order.flip(0), in_order.flip(0))
-    first, second = ai.flips(tmp_path, layers=["pack4.weight"]).to_pandas("flips").itertuples()
-    assert first.status == "undefined"
-    assert "columns moved to other groups" in str(first.reason)
-    assert second.status == "ok"
+    turned = in_order.roll(16)
+    write_orders(tmp_path, in_order, in_order.flip(0), turned, turned)
+    rows = ai.flips(tmp_path, layers=["pack4.weight"]).to_pandas("flips")
+    assert list(rows["status"]) == ["undefined", "undefined", "ok"]
+    assert rows["reason"][:2].str.contains("columns moved to other groups").all()
 
 
 @pytest.mark.parametrize("order", [torch.full((COLS,), -1), torch.arange(COLS) // 32])
@@ -332,7 +332,7 @@ def test_what_cannot_be_such_a_layer_is_skipped(tmp_path: Path, change: dict[str
         save_file({**load_file(STEPS[0]), **change}, tmp_path / f"step_{step}.safetensors")
     assert open_only(tmp_path).layers["pack4.weight_packed"].scheme == "plain"
     skipped = ai.flips(tmp_path).to_pandas("skipped").set_index("layer")
-    assert "int32: not floating-point" in skipped.loc["pack4.weight_packed", "reason"]
+    assert "int32: not floating-point" in str(skipped.loc["pack4.weight_packed", "reason"])
 
 
 def test_codes_beyond_the_bits_of_the_configuration(tmp_path: Path) -> None:
