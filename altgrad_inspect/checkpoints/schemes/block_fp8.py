@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
@@ -30,10 +30,12 @@ from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import Fact, LayerRef
 
 _METHOD: Final = "fp8"
-_SCALES: Final = ("weight_scale_inv", "scale_inv", "scale", "qscale_weight")
+_SCALES: Final = ("weight_scale_inv", "scale", "qscale_weight")
+_SCALES_OF_EXPERTS: Final = ("scale_inv",)
 _SCALE_OF_EMBEDDING: Final = "weight_scale"
 _EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
 _SCALE_DTYPES: Final = FLOATS | _EXPONENTS
+_BLOCK: Final = 128
 _FP4_BLOCK: Final = (32,)
 
 
@@ -48,7 +50,8 @@ class BlockFp8Scheme:
         """Find codes beside a scale of one of the known names."""
         lasts = (*_SCALES, _SCALE_OF_EMBEDDING) if context.method == _METHOD else _SCALES
         for codes in list(tensors.values()):
-            scale = first_beside(tensors, codes.name, lasts)
+            is_weight = codes.name.rpartition(".")[2] == WEIGHT
+            scale = first_beside(tensors, codes.name, lasts if is_weight else _SCALES_OF_EXPERTS)
             if scale is None or scale.dtype not in _SCALE_DTYPES:
                 continue
             found = _describe(codes, scale, context)
@@ -91,9 +94,9 @@ def _describe(
 
 
 def _block_size(context: SchemeContext) -> dict[str, Fact]:
-    """The block size in the configuration; shapes that contradict it decide."""
+    """The block size in the configuration, else DeepSeek's; shapes that contradict it decide."""
     match context.settings.get("weight_block_size"):
         case [int() as rows, int() as cols] if context.method == _METHOD:
             return {BLOCK_ROWS: rows, BLOCK_COLS: cols}
         case _:
-            return {}
+            return {BLOCK_ROWS: _BLOCK, BLOCK_COLS: _BLOCK}

@@ -98,7 +98,7 @@ class CompressedPackScheme:
         scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
         order = parts.get("order")
         if order is not None and not bool((order == -1).any()):
-            scales = replace(scales, col_blocks=_require_order(layer, order, scales))
+            scales = _reorder(layer, order, scales)
         zeros = parts.get("zeros")
         if zeros is not None:
             zeros = blocks.spread(_unpack_zeros(layer, zeros, parts["scale"], packing))
@@ -143,17 +143,23 @@ def _choose_packing(layer: LayerRef, words: Tensor) -> Packing:
     return clean[0]
 
 
-def _require_order(layer: LayerRef, order: Tensor, scales: Scales) -> Tensor:
-    """Return the group of each column."""
+def _reorder(layer: LayerRef, order: Tensor, scales: Scales) -> Scales:
+    """Return the scales with the group of each column, where columns are not in order.
+
+    Raises:
+        CheckpointError: These are no groups.
+    """
     groups = order.to(torch.int64).reshape(-1)
     num_groups = scales.values.shape[1]
-    if len(groups) != layer.shape[-1] or not bool(((groups >= 0) & (groups < num_groups)).all()):
+    cols = layer.shape[-1]
+    if len(groups) != cols or not bool(((groups >= 0) & (groups < num_groups)).all()):
         msg = (
             f"{name_layer(layer)} has a weight_g_idx of {len(groups)} groups, expected one from 0 "
-            f"to {num_groups - 1} for each of {layer.shape[-1]} columns (save it again)"
+            f"to {num_groups - 1} for each of {cols} columns (save it again)"
         )
         raise CheckpointError(msg)
-    return groups
+    in_order = torch.arange(cols, device=groups.device) // scales.view.block_cols
+    return scales if torch.equal(groups, in_order) else replace(scales, col_blocks=groups)
 
 
 def _unpack_zeros(layer: LayerRef, zeros: Tensor, scale: Tensor, packing: Packing) -> Tensor:

@@ -22,11 +22,14 @@ from altgrad_inspect.checkpoints.schemes.beside import (
 )
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
-from altgrad_inspect.checkpoints.schemes.scale_grid import scale_codes
+from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import LayerRef
+
+_BLOCK: Final = 128
+"""What ModelOpt cuts into, unless the shapes say otherwise."""
 
 _SCALE_DTYPES: Final = FLOATS | {"U8", "F8_E8M0"}
 
@@ -56,6 +59,7 @@ class ModeloptFp8Scheme:
                     fmt=FLOAT8_FORMATS[codes.dtype],
                     shape=codes.shape,
                     recognised_by=algorithm_of(context, path_of(codes.name)),
+                    facts={BLOCK_ROWS: _BLOCK, BLOCK_COLS: _BLOCK},
                 )
             )
             yield from about_inputs(tensors, codes)

@@ -109,21 +109,6 @@ def view_of(shape: tuple[int, ...], *, block_rows: int, block_cols: int) -> View
     )
 
 
-def divide_up(size: int, num_blocks: int) -> int | None:
-    """Return the block size that cuts ``size`` into ``num_blocks``, the last one maybe short.
-
-    Where several sizes do, the one that is a power of two, else the smallest. None if no
-    size does.
-    """
-    if num_blocks < 1 or num_blocks > size:
-        return None
-    smallest = -(-size // num_blocks)
-    largest = size if num_blocks == 1 else -(-size // (num_blocks - 1)) - 1
-    power = 1 << (smallest - 1).bit_length()
-    block = power if power <= largest else smallest
-    return block if -(-size // block) == num_blocks else None
-
-
 def read_scale(scale: Tensor) -> Tensor:
     """Return scales as float32, exactly: any float dtype; bytes are exponents (E8M0)."""
     if scale.dtype in {torch.uint8, torch.float8_e8m0fnu}:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.parts import (
-    divide_up,
     name_layer,
     read_scale,
     stack_shape,
@@ -26,6 +25,9 @@ BLOCK_COLS: Final = "block_cols"
 
 WHOLE_GROUPS: Final = "whole_groups"
 """Fact of a layer: its groups of columns are equally long, so none is cut off at the end."""
+
+_SMALLEST_CUT_OFF: Final = 32
+"""Blocks whose last one is cut off are powers of two from here on, unless a configuration says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def find_blocks(
         facts: `BLOCK_ROWS`, `BLOCK_COLS` and `WHOLE_GROUPS` where they are known.
 
     Returns:
-        None if they do not fit.
+        None if they do not fit, or if blocks of several sizes would do.
     """
     known = facts or {}
     try:
@@ -71,9 +73,10 @@ def find_blocks(
     if stack is None or 0 in {count, rows, cols}:
         return None
     block_rows = _block_size(rows, stack[1], known.get(BLOCK_ROWS), is_whole=False)
-    block_cols = _block_size(
-        cols, stack[2], known.get(BLOCK_COLS), is_whole=bool(known.get(WHOLE_GROUPS))
-    )
+    if known.get(WHOLE_GROUPS) and (stack[2] == 0 or cols % stack[2]):
+        return None
+    is_whole = bool(known.get(WHOLE_GROUPS)) or stack[1] == rows > 1
+    block_cols = _block_size(cols, stack[2], known.get(BLOCK_COLS), is_whole=is_whole)
     if block_rows is None or block_cols is None:
         return None
     view = View(
@@ -117,11 +120,27 @@ def _stack_of_matrices(
 
 
 def _block_size(size: int, num_blocks: int, known: Fact, *, is_whole: bool) -> int | None:
+    """Return the size of ``num_blocks`` blocks, the last one maybe short; None if it is unsure.
+
+    Args:
+        size: Of what is cut.
+        num_blocks: Into how many.
+        known: The block size that the configuration gives; used if it gives as many blocks.
+        is_whole: Whether blocks are likely to be equally long.
+    """
     if isinstance(known, int) and known > 0 and -(-size // known) == num_blocks:
         return min(known, size)
-    if is_whole and num_blocks > 0:
-        return size // num_blocks if size % num_blocks == 0 else None
-    return divide_up(size, num_blocks)
+    if num_blocks < 1 or num_blocks > size:
+        return None
+    if num_blocks == 1 or (is_whole and size % num_blocks == 0):
+        return size // num_blocks
+    smallest = -(-size // num_blocks)
+    largest = -(-size // (num_blocks - 1)) - 1
+    power = 1 << (smallest - 1).bit_length()
+    if smallest in {largest, power}:
+        return smallest if -(-size // smallest) == num_blocks else None
+    is_cut_off = size % num_blocks != 0 and _SMALLEST_CUT_OFF <= power <= largest
+    return power if is_cut_off else None
 
 
 def require_blocks(layer: LayerRef, scale: Tensor) -> Blocks:
@@ -134,7 +153,7 @@ def require_blocks(layer: LayerRef, scale: Tensor) -> Blocks:
     if blocks is None:
         msg = (
             f"{name_layer(layer)} has scales of shape {list(scale.shape)}, expected one number or "
-            f"one a block of {list(layer.shape)} (save the checkpoint again)"
+            f"one a block of {list(layer.shape)} (put its config.json beside it, or save it again)"
         )
         raise CheckpointError(msg)
     return blocks

@@ -14,7 +14,6 @@ import altgrad_inspect as ai
 from altgrad_inspect.checkpoints.checkpoint import open_checkpoint
 from altgrad_inspect.checkpoints.discover import discover_run
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
-from altgrad_inspect.checkpoints.schemes.parts import divide_up
 from altgrad_inspect.errors import CheckpointError
 from tests.checkpoints.runs_on_disk import write_json
 from tests.checkpoints.schemes.flip_oracle import Stored, count_flips
@@ -184,26 +183,10 @@ def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_another_block_size_is_not_compared(tmp_path: Path, weights: list[np.ndarray]) -> None:
     write_run(tmp_path, weights[:1])
     codes, _ = quantize(weights[0])
-    save(tmp_path / "checkpoint-5", codes, torch.ones(4, 5))
+    save(tmp_path / "checkpoint-5", codes, torch.ones(7, 9))
     (row,) = ai.flips(tmp_path, layers=["up_proj"]).to_pandas("flips").itertuples()
     assert row.status == "undefined"
     assert "share scales in another way" in str(row.reason)
-
-
-@pytest.mark.parametrize(
-    ("size", "num_blocks", "block"),
-    [
-        (256, 2, 128),
-        (200, 2, 128),
-        (260, 3, 128),
-        (7, 1, 7),
-        (10, 4, 3),
-        (10, 6, None),
-        (3, 4, None),
-    ],
-)
-def test_block_sizes_follow_from_the_shape(size: int, num_blocks: int, block: int | None) -> None:
-    assert divide_up(size, num_blocks) == block
 
 
 def test_the_rounding_floor_of_updates_is_that_of_the_codes(
