@@ -15,6 +15,7 @@ def flips(
     steps: options.Steps = None,
     last: options.Last = None,
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
@@ -37,6 +38,7 @@ def flips(
         results = api.flips(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

@@ -19,6 +19,7 @@ def report(
     steps: options.Steps = None,
     last: options.Last = None,
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     spectra: options.Spectra = False,
     method: options.Method = "exact",
     metrics: options.Metrics = "both",
@@ -53,6 +54,7 @@ def report(
         results = api.report(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             spectra=spectra,
             method=method,
             metrics=metrics,

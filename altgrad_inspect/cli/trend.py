@@ -19,6 +19,7 @@ def trend(
     steps: options.Steps = None,
     last: options.Last = None,
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     alpha: options.Alpha = _DEFAULTS.alpha,
     half_life: options.HalfLife = None,
     warmup: options.Warmup = _DEFAULTS.warmup_checkpoints,
@@ -48,6 +49,7 @@ def trend(
         results = api.trend(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             alpha=alpha,
             half_life=half_life,
             warmup=warmup,

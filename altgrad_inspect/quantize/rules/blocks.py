@@ -25,7 +25,7 @@ def grid_shape(view: View) -> tuple[int, int]:
 def find_block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tensor, "_ _"]:
     """Largest finite magnitude in every block of the 2-D ``view`` of a layer; 0 if none."""
     low, high = find_block_range(weights, view)
-    return torch.maximum(-low, high)
+    return torch.maximum(-low, high).abs_()  # of -0 too: rules look at its bits
 
 
 def find_block_range(weights: Float[Tensor, "rows cols"], view: View) -> Range:
