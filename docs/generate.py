@@ -18,8 +18,9 @@ from altgrad_inspect.checkpoints.scheme_catalogue import SCHEME_FACTS
 from altgrad_inspect.config import SETTINGS
 from altgrad_inspect.config.values import render_value
 from altgrad_inspect.formats import ALIASES, FORMATS, ElementFormat, ExponentFormat, FloatFormat
-from altgrad_inspect.quantize.recipes import RECIPES, Recipe
+from altgrad_inspect.quantize.recipes import RECIPES
 from altgrad_inspect.quantize.recipes.caveats import CAVEATS
+from altgrad_inspect.quantize.recipes.recipe import Recipe
 from altgrad_inspect.tables.schema import SCHEMA_VERSION, TABLES
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from altgrad_inspect.display import display_name
 if TYPE_CHECKING:
     from altgrad_inspect.checkpoints.scheme_catalogue import SchemeFacts
     from altgrad_inspect.formats import ElementFormat, ExponentFormat
-    from altgrad_inspect.quantize.recipes import Recipe
+    from altgrad_inspect.quantize.recipes.recipe import Recipe
 
 Fact = str | int | float | bool | None
 Facts = dict[str, Fact]

@@ -1,10 +1,13 @@
 """Scales that do more than divide: factors, shifts, zero points, bounds and uneven columns."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from altgrad_inspect.formats import IntFormat
 from altgrad_inspect.quantize import scales as scales_module
@@ -50,7 +53,7 @@ def test_every_weight_takes_the_steps_of_its_block(  # noqa: PLR0917
     draw = np.random.default_rng(seed)
     view = View(num_matrices=matrices, rows=rows, cols=cols, block_rows=high, block_cols=wide)
     shape = (matrices * -(-rows // high), -(-cols // wide))
-    blocks = {
+    blocks: dict[str, NDArray[Any]] = {
         "values": draw.uniform(0.1, 0.3, shape).astype(np.float32),
         "multipliers": draw.uniform(3, 9, shape).astype(np.float32),
         "shifts": draw.uniform(-0.5, 0.5, shape).astype(np.float32),

@@ -98,7 +98,8 @@ def _split(
     whole = weights.shape[1] // block_cols * block_cols
     step = max(block_cols, budget // block_cols * block_cols)
     for col in range(0, whole, step):
-        yield weights[:, col : min(col + step, whole)].unflatten(1, (-1, block_cols))
+        piece = weights[:, col : min(col + step, whole)]
+        yield piece.view(len(weights), -1, block_cols)
     if whole < weights.shape[1]:
         yield weights[:, whole:].unsqueeze(1)
 

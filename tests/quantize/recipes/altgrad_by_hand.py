@@ -25,7 +25,7 @@ def quantize(weights: Floats, dtype: str, *, exponent_bits: int) -> tuple[Ordina
     return np.where(scaled < 0, -codes, codes), np.array([[scale]])
 
 
-def _encode(magnitude: np.ndarray, mantissa_bits: int, bias: int, top_exponent: int) -> np.ndarray:
+def _encode(magnitude: Floats, mantissa_bits: int, bias: int, top_exponent: int) -> Ordinals:
     """Code of a magnitude: the subnormals are clamped, the mantissa is rounded by itself."""
     steps = 2**mantissa_bits
     smallest_normal = 2.0 ** (1 - bias)
@@ -39,4 +39,4 @@ def _encode(magnitude: np.ndarray, mantissa_bits: int, bias: int, top_exponent: 
     exponent = np.where(is_beyond, top_exponent, exponent)
     mantissa = np.where(is_beyond, steps - 1, mantissa)
     normal = exponent * steps + mantissa
-    return np.where(magnitude < smallest_normal, below, normal).astype(int)
+    return np.asarray(np.where(magnitude < smallest_normal, below, normal)).astype(int)

@@ -24,7 +24,8 @@ from tests.quantize.recipes.grids_by_hand import (
 )
 from tests.quantize.recipes.hard_weights import to_bf16
 
-Formula = Callable[[Floats, str], tuple[Ordinals, Floats]]
+Made = tuple[Ordinals, Floats]
+Formula = Callable[[Floats, str], Made]
 Shape = tuple[int, int] | None
 """Rows and columns of a block; None for all."""
 
@@ -52,11 +53,11 @@ def narrow(values: Floats, dtype: str) -> Floats:
 
 def exponent_of(values: Floats) -> Ordinals:
     """The field of the exponent, biased by 127."""
-    return (values.view(np.uint32) >> 23).astype(np.int64)
+    return np.asarray(values.view(np.uint32) >> 23).astype(np.int64)
 
 
 def has_mantissa(values: Floats) -> Ordinals:
-    return ((values.view(np.uint32) & 0x7FFFFF) != 0).astype(np.int64)
+    return np.asarray((values.view(np.uint32) & 0x7FFFFF) != 0).astype(np.int64)
 
 
 def power(exponents: Ordinals) -> Floats:
@@ -67,7 +68,7 @@ def float32_log2(values: Floats) -> Floats:
     return np.log2(values.astype(np.float64)).astype(F32)
 
 
-def torchao_float8(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> tuple:  # noqa: ARG001
+def torchao_float8(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> Made:  # noqa: ARG001
     shape = whole(weights, shape)
     amax = np.maximum(amax_of(weights, shape).astype(np.float64), 1e-12)
     factors = (1 / amax * 448).astype(F32)
@@ -76,7 +77,7 @@ def torchao_float8(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> 
     return rounder("e4m3")(multiply(weights, factors, shape)), F32(1) / factors
 
 
-def transformer_engine(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> tuple:
+def transformer_engine(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> Made:
     shape = whole(weights, shape)
     amax = amax_of(weights, shape)
     top = F32(3.3895314e38) if dtype == "bfloat16" else FLOAT32_MAX
@@ -88,7 +89,7 @@ def transformer_engine(weights: Floats, dtype: str, *, shape: Shape, pow2: bool)
     return rounder("e4m3")(multiply(weights, factors, shape)), F32(1) / factors
 
 
-def deepseek(weights: Floats, dtype: str, *, shape: tuple[int, int], ue8m0: bool) -> tuple:  # noqa: ARG001
+def deepseek(weights: Floats, dtype: str, *, shape: tuple[int, int], ue8m0: bool) -> Made:  # noqa: ARG001
     scales = np.maximum(amax_of(weights, shape), F32(1e-4)) / F32(448)
     if ue8m0:
         scales = power(np.ceil(float32_log2(scales)).astype(int))
@@ -103,7 +104,7 @@ def deepgemm(
     ue8m0: bool,
     element: str = "e4m3",
     ties: str = "even",
-) -> tuple:
+) -> Made:
     scales = np.maximum(amax_of(weights, shape), F32(1e-4)) / largest(element)
     if ue8m0:
         exponents = exponent_of(scales) + has_mantissa(scales)
@@ -111,7 +112,7 @@ def deepgemm(
     return rounder(element, ties)(multiply(weights, F32(1) / scales, shape)), scales
 
 
-def transformers(weights: Floats, dtype: str, *, ue8m0: bool) -> tuple:  # noqa: ARG001
+def transformers(weights: Floats, dtype: str, *, ue8m0: bool) -> Made:  # noqa: ARG001
     amax = amax_of(weights, BLOCK)
     safe = np.where(amax > 0, amax, F32(1))
     factors = np.minimum(F32(1) / safe * F32(448), FLOAT32_MAX)
@@ -124,7 +125,7 @@ def transformers(weights: Floats, dtype: str, *, ue8m0: bool) -> tuple:  # noqa:
     return rounder("e4m3")(multiply(weights, factors, BLOCK)), inverse
 
 
-def in_weight_dtype(weights: Floats, dtype: str, *, shape: Shape, zero: str) -> tuple:
+def in_weight_dtype(weights: Floats, dtype: str, *, shape: Shape, zero: str) -> Made:
     shape = whole(weights, shape)
     scales = narrow(amax_of(weights, shape) / F32(448), dtype)
     epsilon = {"float32": 2.0**-23, "bfloat16": 2.0**-7}[dtype]
@@ -139,7 +140,7 @@ def mx(
     element: str,
     mode: str,
     ties: str = "even",
-) -> tuple:
+) -> Made:
     shape = (1, 32)
     amax = amax_of(weights, shape)
     top = largest(element)
@@ -169,7 +170,7 @@ def mx(
     return rounder(element, ties)(multiply(weights, factors, shape)), power(codes - 127)
 
 
-def microxcaling(weights: Floats, dtype: str, *, element: str) -> tuple:  # noqa: ARG001
+def microxcaling(weights: Floats, dtype: str, *, element: str) -> Made:  # noqa: ARG001
     shape = (1, 32)
     exponent_bits, mantissa_bits = int(element[1]), int(element[3]) + 2
     emax = 2 ** (exponent_bits - 1) - (1 if element == "e5m2" else 0)
@@ -188,7 +189,7 @@ def microxcaling(weights: Floats, dtype: str, *, element: str) -> tuple:  # noqa
 
 def nvfp4(
     weights: Floats, dtype: str, *, convention: str, shape: tuple[int, int] = (1, 16)
-) -> tuple:
+) -> Made:
     amax = amax_of(weights, shape)
     top = np.abs(weights).max()
     six, most = F32(6), F32(448)
@@ -217,14 +218,14 @@ def nvfp4(
     return rounder("e2m1")(multiply(weights, factors, shape)), np.where(scales == 0, 1, scales)
 
 
-def int4_torchao(weights: Floats, dtype: str) -> tuple:
+def int4_torchao(weights: Floats, dtype: str) -> Made:
     shape = (1, 32)
     scales = np.maximum(narrow(amax_of(weights, shape) / F32(7.5), dtype), F32(2.0**-126))
     scaled = multiply(weights, F32(1) / scales, shape)
     return np.clip(np.rint(scaled), -8, 7).astype(int), scales
 
 
-def int4_bf16(weights: Floats, dtype: str) -> tuple:  # noqa: ARG001
+def int4_bf16(weights: Floats, dtype: str) -> Made:  # noqa: ARG001
     shape = (1, 128)
     low, high = (reduce_blocks(weights, shape, f) for f in (np.minimum, np.maximum))
     scales = np.maximum(high - low, F32(1e-6)) / F32(15)
@@ -233,14 +234,14 @@ def int4_bf16(weights: Floats, dtype: str) -> tuple:  # noqa: ARG001
     return (np.clip(codes, 0, 15) - spread(zeros, shape, weights.shape)).astype(int), scales
 
 
-def int4_ct(weights: Floats, dtype: str) -> tuple:
+def int4_ct(weights: Floats, dtype: str) -> Made:
     shape = (1, 128)
     scales = narrow(amax_of(weights, shape) / F32(7.5), dtype)
     scales[scales == 0] = {"float32": 2.0**-23, "bfloat16": 2.0**-7}[dtype]
     return np.clip(np.rint(divide(weights, scales, shape)), -8, 7).astype(int), scales
 
 
-def int4_ct_asym(weights: Floats, dtype: str) -> tuple:
+def int4_ct_asym(weights: Floats, dtype: str) -> Made:
     shape = (1, 128)
     low = np.minimum(reduce_blocks(weights, shape, np.minimum), F32(0))
     high = np.maximum(reduce_blocks(weights, shape, np.maximum), F32(0))
@@ -254,7 +255,7 @@ def int4_ct_asym(weights: Floats, dtype: str) -> tuple:
     return (codes - spread_zeros).astype(int), scales
 
 
-def bitnet(weights: Floats, dtype: str) -> tuple:  # noqa: ARG001
+def bitnet(weights: Floats, dtype: str) -> Made:  # noqa: ARG001
     mean = math.fsum(np.abs(weights).ravel().tolist()) / weights.size
     factor = F32(1) / max(F32(mean), F32(1e-5))
     return np.clip(np.rint(weights * factor), -1, 1).astype(int), np.array([[F32(1) / factor]])
@@ -271,7 +272,7 @@ NF4_VALUES: Final = np.array(
 )
 
 
-def nf4(weights: Floats, dtype: str) -> tuple:  # noqa: ARG001
+def nf4(weights: Floats, dtype: str) -> Made:  # noqa: ARG001
     flat = weights.reshape(1, -1)
     amax = amax_of(flat, (1, 64))
     scaled = multiply(flat, F32(1) / np.maximum(amax, F32(1e-38)), (1, 64))

@@ -1,14 +1,16 @@
 """Rounding onto number formats in numpy, without the package: tables, and a search in float64."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Ordinals = NDArray[np.int64]
+Floats = NDArray[Any]
+"""float32, unless it says so."""
+Ordinals = NDArray[Any]
+"""Whole numbers."""
 Round = Callable[[Floats], Ordinals]
 """From weights on the grid to ordinals."""
 
@@ -37,7 +39,7 @@ def rounder(element: str, ties: str = "even") -> Round:
         low = np.searchsorted(middles, magnitude, side="left")  # a tie stays below
         high = np.searchsorted(middles, magnitude, side="right")
         codes = {"zero": low, "away": high, "even": np.where(low % 2 == 0, low, high)}[ties]
-        return np.where(scaled < 0, -codes, codes)
+        return np.asarray(np.where(scaled < 0, -codes, codes))
 
     return run
 

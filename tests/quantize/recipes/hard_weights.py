@@ -20,7 +20,7 @@ def ordinary(rows: int, cols: int, *, seed: int) -> Weights:
     bits = np.random.PCG64(seed)
     raw = bits.random_raw(rows * cols * 3).view(np.uint16).reshape(-1, 12)
     centred = raw.astype(np.int64).sum(axis=1) - 12 * 32768
-    return (centred.astype(np.float32) * np.float32(2.0**-22)).reshape(rows, cols)
+    return np.asarray(centred.astype(np.float32) * np.float32(2.0**-22)).reshape(rows, cols)
 
 
 def to_bf16(weights: Weights) -> Weights:
