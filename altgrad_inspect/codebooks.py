@@ -6,10 +6,12 @@ exact, as everything in ``altgrad_inspect.formats``.
 """
 
 import math
+import struct
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Final
 
 from altgrad_inspect.errors import FormatError
 
@@ -27,12 +29,15 @@ class CodebookFormat:
         values: The value of every code, in the order of the codes; finite, one of them zero.
             A value may stand twice (a zero of either sign).
         source: Where the format is defined.
+        thresholds: Where rounding changes over from one value to the next, ascending, if that
+            is not in the middle: what is above one goes to the upper value.
     """
 
     name: str
     bits: int
     values: tuple[float, ...]
     source: str = field(default="", compare=False)
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.values) > 1 << self.bits or 0.0 not in self.values or self.max <= 0:
@@ -40,6 +45,10 @@ class CodebookFormat:
                 f"{self.name}: {len(self.values)} values, expected at most {1 << self.bits}, one "
                 "of them zero and one above"
             )
+            raise FormatError(msg)
+        num_gaps = len(self.sorted_values) - 1
+        if self.thresholds is not None and len(self.thresholds) != num_gaps:
+            msg = f"{self.name}: {len(self.thresholds)} thresholds, expected {num_gaps}"
             raise FormatError(msg)
 
     def __str__(self) -> str:
@@ -56,9 +65,11 @@ class CodebookFormat:
 
     @cached_property
     def midpoints(self) -> tuple[float, ...]:
-        """Where rounding changes over from one value to the next."""
-        values = self.sorted_values
-        return tuple((low + high) / 2 for low, high in pairwise(values))
+        """Where rounding changes over from one value to the next, as float32 has it."""
+        middles = ((low + high) / 2 for low, high in pairwise(self.sorted_values))
+        return tuple(
+            map(_round_to_float32, middles if self.thresholds is None else self.thresholds)
+        )
 
     @property
     def lowest_ordinal(self) -> int:
@@ -125,3 +136,21 @@ class CodebookFormat:
         """Round to the nearest value, from the middle to the smaller one; NaN stays NaN."""
         ordinal = self.ordinal(value)
         return math.nan if ordinal is None else self.value_of(ordinal)
+
+
+def _round_to_float32(value: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+NF4: Final = CodebookFormat(
+    name="nf4",
+    bits=4,
+    values=(
+        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+        *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+        *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+        *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+    ),
+    source="Dettmers et al. 2023, arXiv:2305.14314, appendix E",
+)
+"""NormalFloat4: quantiles of a normal distribution, over the largest weight of 64."""

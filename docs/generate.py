@@ -14,9 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from altgrad_inspect.checkpoints.scheme_catalogue import SCHEME_FACTS
 from altgrad_inspect.config import SETTINGS
 from altgrad_inspect.config.values import render_value
-from altgrad_inspect.formats import ALIASES, FORMATS, ExponentFormat, FloatFormat
+from altgrad_inspect.formats import ALIASES, FORMATS, ElementFormat, ExponentFormat, FloatFormat
+from altgrad_inspect.quantize.recipes import RECIPES
+from altgrad_inspect.quantize.recipes.caveats import CAVEATS
+from altgrad_inspect.quantize.recipes.recipe import Recipe
 from altgrad_inspect.tables.schema import SCHEMA_VERSION, TABLES
 
 HERE = Path(__file__).parent
@@ -45,31 +49,86 @@ def render_columns() -> str:
 
 
 def render_formats() -> str:
-    """The catalogue of number formats."""
+    """The catalogues of number formats, recipes and storage schemes."""
     parts = [
         NOTE,
-        "# Number formats\n\n",
+        "# Number formats, recipes and storage schemes\n\n",
+        "`altgrad-inspect formats` lists all of this, `formats NAME` shows one of them.\n\n",
+        "## Number formats\n\n",
         "Besides these, any `eEmM` of up to 16 bits, sign included, without special codes and\n",
         "with bias 2^(E-1) - 1.\n\n",
         "| format | short | bits | E | M | bias | specials | largest | smallest | source |\n",
         "|---|---|---|---|---|---|---|---|---|---|\n",
+        *map(_render_format, FORMATS.values()),
+        RECIPES_INTRODUCTION,
+        *(f"- {caveat}\n" for caveat in CAVEATS),
+        "\n| recipe | format | granularity | scale | ties | what it does | cut short | source |\n",
+        "|---|---|---|---|---|---|---|---|\n",
+        *map(_render_recipe, RECIPES.values()),
+        SCHEMES_INTRODUCTION,
+        "| scheme | what is stored | source |\n|---|---|---|\n",
+        *(
+            f"| `{facts.name}` | {_escape(facts.summary)} | {_escape(facts.source)} |\n"
+            for facts in SCHEME_FACTS.values()
+        ),
     ]
-    for fmt in FORMATS.values():
-        short = ", ".join(alias for alias, full in ALIASES.items() if full == fmt.name)
-        split = ("", "", "", "")
-        if isinstance(fmt, FloatFormat):
-            split = (
-                str(fmt.exponent_bits),
-                str(fmt.mantissa_bits),
-                str(fmt.bias),
-                str(fmt.specials),
-            )
-        elif isinstance(fmt, ExponentFormat):
-            split = (str(fmt.bits), "0", str(fmt.bias), "all ones is NaN")
-        cells = [f"`{fmt.name}`", short, str(fmt.bits), *split]
-        cells += [f"{fmt.max:g}", f"{fmt.smallest:g}", fmt.source]
-        parts.append("| " + " | ".join(cells) + " |\n")
     return "".join(parts)
+
+
+RECIPES_INTRODUCTION = """
+## Recipes
+
+A recipe is a quantizer of a training or inference stack: format, what shares a scale, how the
+scale is chosen, whether weights are divided by it or multiplied by its reciprocal, and where
+ties go, as its source has it, to the last bit. `--quant mxfp8` names one; tables carry that name.
+The rule of a recipe can be given with another format and granularity as well:
+`--quant e3m2:group=16:mx-rceil`. None of them is ever a default.
+
+Codes and scales are compared with those of torchao 0.18, compressed-tensors 0.20, transformers
+5.23, bitsandbytes 0.50 and ModelOpt 0.47 on weights that tell the rules apart; those of the
+others with their formulas, written again. In the formulas `w` is a weight, `amax` the largest
+magnitude of a block, `fl32` one rounding to float32, `E4M3()` rounding onto that format.
+
+What to know when reading the results:
+
+"""
+
+SCHEMES_INTRODUCTION = """
+## Storage schemes
+
+Ways in which quantized weights are saved, recognised by configuration and by names, dtypes and
+shapes of tensors; `altgrad-inspect ls` shows which one a layer has. `P` is the name of a module.
+
+"""
+
+
+def _render_format(fmt: ElementFormat | ExponentFormat) -> str:
+    short = ", ".join(alias for alias, full in ALIASES.items() if full == fmt.name)
+    split = ("", "", "", "")
+    if isinstance(fmt, FloatFormat):
+        split = (
+            str(fmt.exponent_bits),
+            str(fmt.mantissa_bits),
+            str(fmt.bias),
+            str(fmt.specials),
+        )
+    elif isinstance(fmt, ExponentFormat):
+        split = (str(fmt.bits), "0", str(fmt.bias), "all ones is NaN")
+    cells = [f"`{fmt.name}`", short, str(fmt.bits), *split]
+    cells += [f"{fmt.max:g}", f"{fmt.smallest:g}", fmt.source]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _render_recipe(recipe: Recipe) -> str:
+    quantizer = recipe.quantizer
+    cells = [f"`{recipe.name}`", str(quantizer.fmt), str(quantizer.granularity)]
+    cells += [str(quantizer.rule), str(quantizer.ties), recipe.summary, recipe.edges]
+    return "| " + " | ".join(map(_escape, [*cells, recipe.source])) + " |\n"
+
+
+def _escape(text: str) -> str:
+    """A cell whose asterisks are no emphasis."""
+    return text.replace("*", r"\*").replace("|", r"\|")
 
 
 CONFIGURATION = """# Configuration

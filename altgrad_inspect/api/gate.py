@@ -43,6 +43,7 @@ def check(
     rule: Sequence[str] = (),
     ignore: Sequence[str] = (),
     quant: Sequence[str] = ("auto",),
+    master_cast: str = "none",
     **options: Unpack[MeasureAndTrendOptions],
 ) -> CheckOutcome:
     """Say whether anything in a run is severe enough to stop at.
@@ -53,7 +54,8 @@ def check(
         fail_on: The least severity of a finding: ``info``, ``warning`` or ``critical``.
         rule: Only these rules and verdicts; all if empty.
         ignore: Rules and verdicts to leave out; they win.
-        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]`` or ``auto``.
+        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]``, names of recipes or ``auto``.
+        master_cast: What weights are cast to before they are quantized, ``none`` or ``bf16``.
         options: See `TrendOptions` and `MeasureOptions`.
 
     Raises:
@@ -68,7 +70,7 @@ def check(
     else:
         from altgrad_inspect.api.run import report  # torch is needed only here
 
-        results = report(run, quant=quant, **options)
+        results = report(run, quant=quant, master_cast=master_cast, **options)
     findings = find_findings(
         results.to_arrow("alerts"),
         results.to_arrow("verdicts"),

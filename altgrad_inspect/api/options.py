@@ -7,11 +7,13 @@ from typing import TypedDict, cast, get_args
 from altgrad_inspect.display import display_name
 from altgrad_inspect.engine.events import Listener
 from altgrad_inspect.errors import ConfigError
-from altgrad_inspect.quantize.quantizer import Quantizer
+from altgrad_inspect.quantize.quantizer import MasterCast, Quantizer
+from altgrad_inspect.quantize.recipes import RECIPES
 from altgrad_inspect.quantize.spec import parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
     FlipSettings,
+    MasterCastName,
     Order,
     RankMethod,
     RankMetrics,
@@ -169,14 +171,45 @@ def read_trend_settings(options: TrendOptions) -> TrendSettings:
     )
 
 
-def read_quantizers(specs: Sequence[str]) -> tuple[Quantizer, ...]:
-    """Parse the specifications; the same quantizer given twice counts once."""
-    settings = FlipSettings(quantizers=tuple(specs))
-    named = [DEFAULT_QUANTIZER if spec == "auto" else spec for spec in settings.quantizers]
-    return tuple({str(q): q for q in map(parse_quantizer, named)}.values())
+def read_quantizers(specs: Sequence[str], master_cast: str = "none") -> tuple[Quantizer, ...]:
+    """Parse the specifications; the same quantizer given twice counts once.
+
+    Args:
+        specs: Specifications, names of recipes, or ``auto``.
+        master_cast: What weights are cast to first: ``none`` or ``bf16``, for all
+            specifications that do not say so themselves.
+
+    Raises:
+        ConfigError: There is no such cast.
+        FormatError: A specification is not understood.
+    """
+    casts = get_args(MasterCastName)
+    chosen = cast("MasterCastName", _check_choice("master-cast", master_cast, casts))
+    settings = FlipSettings(quantizers=tuple(specs), master_cast=chosen)
+    read = (_read_quantizer(spec, settings.master_cast) for spec in settings.quantizers)
+    return tuple({str(quantizer): quantizer for quantizer in read}.values())
 
 
-def find_auto(specs: Sequence[str], quantizers: Sequence[Quantizer]) -> Quantizer | None:
+def _read_quantizer(spec: str, master_cast: str) -> Quantizer:
+    quantizer = parse_quantizer(DEFAULT_QUANTIZER if spec == "auto" else spec)
+    if "@" in spec:
+        return quantizer
+    return replace(quantizer, master_cast=MasterCast(master_cast))
+
+
+def note_approximations(quantizers: Sequence[Quantizer]) -> tuple[str, ...]:
+    """Say of each recipe that is approximate that it is."""
+    names = [one.name for one in quantizers if one.name and RECIPES[one.name].is_approximate]
+    return tuple(
+        f"{name} is approximate: what the stack does cannot be told from checkpoints alone (see "
+        f"`altgrad-inspect formats {name}`)"
+        for name in names
+    )
+
+
+def find_auto(
+    specs: Sequence[str], quantizers: Sequence[Quantizer], master_cast: str = "none"
+) -> Quantizer | None:
     """Return the quantizer that ``auto`` among ``specs`` became; None if it was not asked for."""
-    default = parse_quantizer(DEFAULT_QUANTIZER)
+    default = _read_quantizer("auto", master_cast)
     return default if "auto" in specs and default in quantizers else None

@@ -5,7 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Unpack
 
-from altgrad_inspect.api.options import PairOptions, find_auto, read_quantizers, read_selection
+from altgrad_inspect.api.options import (
+    PairOptions,
+    find_auto,
+    note_approximations,
+    read_quantizers,
+    read_selection,
+)
 from altgrad_inspect.engine.diff_rows import build_diff
 from altgrad_inspect.engine.events import Noted, ignore
 from altgrad_inspect.engine.layer import LayerTasks
@@ -24,6 +30,7 @@ def diff(
     b: str | Path,
     *,
     quant: Sequence[str] = ("auto",),
+    master_cast: str = "none",
     **options: Unpack[PairOptions],
 ) -> Results:
     """What changed from one checkpoint to another: any two, of any layouts and any runs.
@@ -32,7 +39,8 @@ def diff(
         a: A checkpoint: a directory or a file. Updates are B - A and scales are those of A.
         b: The other one. It need not be later: where its step is not (or one of them has
             none), tables call A step 0 and B step 1, and a note says so.
-        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]`` or ``auto``.
+        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]``, names of recipes or ``auto``.
+        master_cast: What weights are cast to before they are quantized, ``none`` or ``bf16``.
         options: See `PairOptions`.
 
     Returns:
@@ -43,20 +51,21 @@ def diff(
         CheckpointError: One is missing, damaged, or a run of several checkpoints.
         NothingMatchedError: There is no checkpoint, or no layer matches.
     """
-    quantizers = read_quantizers(quant)
+    quantizers = read_quantizers(quant, master_cast)
     engine = EngineSettings(device=options.get("device", "auto"), jobs=options.get("jobs"))
     selection = read_selection(
         {"layers": options.get("layers", ()), "exclude": options.get("exclude", ())}
     )
     on_event = options.get("on_event", ignore)
     opened = open_pair(a, b, selection)
-    for note in opened.notes:
+    notes = (*opened.notes, *note_approximations(quantizers))
+    for note in notes:
         on_event(Noted(text=note))
     rows = run_units(
         opened.units,
         LayerTasks(
             quantizers=quantizers,
-            auto=find_auto(quant, quantizers),
+            auto=find_auto(quant, quantizers, master_cast),
             ranks=True,
             updates=(UPDATE,),
             bits=True,
@@ -86,5 +95,5 @@ def diff(
             "a": {"path": opened.paths[0], "step": opened.steps[0]},
             "b": {"path": opened.paths[1], "step": opened.steps[1]},
         },
-        notes=opened.notes,
+        notes=notes,
     )

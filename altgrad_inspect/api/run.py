@@ -15,6 +15,7 @@ from altgrad_inspect.api.options import (
     ReportOptions,
     SelectionOptions,
     find_auto,
+    note_approximations,
     read_quantizers,
     read_rank_settings,
     read_selection,
@@ -41,13 +42,18 @@ from altgrad_inspect.tables.schema import (
 
 
 def flips(
-    run: RunTarget = ".", *, quant: Sequence[str] = ("auto",), **options: Unpack[MeasureOptions]
+    run: RunTarget = ".",
+    *,
+    quant: Sequence[str] = ("auto",),
+    master_cast: str = "none",
+    **options: Unpack[MeasureOptions],
 ) -> Results:
     """Flips of quantized weights between consecutive checkpoints.
 
     Args:
         run: A directory, a checkpoint file, a glob, or a list of them.
-        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]`` or ``auto``.
+        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]``, names of recipes or ``auto``.
+        master_cast: What weights are cast to before they are quantized, ``none`` or ``bf16``.
         options: See `MeasureOptions`.
 
     Returns:
@@ -56,8 +62,8 @@ def flips(
     Raises:
         NothingMatchedError: There is only one checkpoint.
     """
-    quantizers = read_quantizers(quant)
-    tasks = LayerTasks(quantizers=quantizers, auto=find_auto(quant, quantizers))
+    quantizers = read_quantizers(quant, master_cast)
+    tasks = LayerTasks(quantizers=quantizers, auto=find_auto(quant, quantizers, master_cast))
     return measure_run("flips", run, tasks, options)
 
 
@@ -95,6 +101,7 @@ def trend(
     run: RunTarget = ".",
     *,
     quant: Sequence[str] = ("auto",),
+    master_cast: str = "none",
     **options: Unpack[MeasureAndTrendOptions],
 ) -> Results:
     """EMA trends of ranks and flips over the run, and the alerts they raise.
@@ -102,6 +109,7 @@ def trend(
     Args:
         run: A run, or a directory with the tables of one: then nothing is computed again.
         quant: As for `flips`.
+        master_cast: As for `flips`.
         options: See `TrendOptions` and `MeasureOptions`.
 
     Returns:
@@ -110,8 +118,10 @@ def trend(
     settings = read_trend_settings(options)
     if isinstance(run, str | Path) and (Path(run) / RANKS.file_name).is_file():
         return add_diagnosis("trends", Results.read(run), settings)
-    quantizers = read_quantizers(quant)
-    tasks = LayerTasks(quantizers=quantizers, auto=find_auto(quant, quantizers), ranks=True)
+    quantizers = read_quantizers(quant, master_cast)
+    tasks = LayerTasks(
+        quantizers=quantizers, auto=find_auto(quant, quantizers, master_cast), ranks=True
+    )
     return add_diagnosis("trends", measure_run("trends", run, tasks, options), settings)
 
 
@@ -119,6 +129,7 @@ def report(
     run: RunTarget = ".",
     *,
     quant: Sequence[str] = ("auto",),
+    master_cast: str = "none",
     spectra: bool = False,
     **options: Unpack[ReportOptions],
 ) -> Results:
@@ -127,6 +138,7 @@ def report(
     Args:
         run: As for `flips`.
         quant: As for `flips`.
+        master_cast: As for `flips`.
         spectra: As for `rank`.
         options: See `TrendOptions` and `RankOptions`.
 
@@ -134,10 +146,10 @@ def report(
         Results with all tables.
     """
     settings = read_trend_settings(options)
-    quantizers = read_quantizers(quant)
+    quantizers = read_quantizers(quant, master_cast)
     tasks = LayerTasks(
         quantizers=quantizers,
-        auto=find_auto(quant, quantizers),
+        auto=find_auto(quant, quantizers, master_cast),
         ranks=True,
         rank_settings=read_rank_settings(options, spectra=spectra),
     )
@@ -201,7 +213,8 @@ def measure_run(
     engine = EngineSettings(device=options.get("device", "auto"), jobs=options.get("jobs"))
     on_event = options.get("on_event", ignore)
     opened = open_run(run, selection)
-    for note in opened.notes:
+    notes = (*opened.notes, *note_approximations(tasks.quantizers))
+    for note in notes:
         on_event(Noted(text=note))
     if subject == "flips":
         require_transition(opened)
@@ -227,7 +240,7 @@ def measure_run(
             "tolerance": tasks.rank_settings.tolerance,
             "updates": list(tasks.updates),
         },
-        notes=opened.notes,
+        notes=notes,
         device=str(device),
     )
 

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Unpack
 
-from altgrad_inspect.api.options import MeasureOptions, read_quantizers, read_selection
+from altgrad_inspect.api.options import (
+    MeasureOptions,
+    note_approximations,
+    read_quantizers,
+    read_selection,
+)
 from altgrad_inspect.api.run import require_transition
 from altgrad_inspect.engine.events import Noted, ignore
 from altgrad_inspect.engine.layer import LayerTasks
@@ -24,6 +29,7 @@ def sweep(
     run: RunTarget = ".",
     *,
     quant: Sequence[str] = DEFAULT_SWEEP,
+    master_cast: str = "none",
     **options: Unpack[MeasureOptions],
 ) -> Results:
     """What the flips of a run would be in many formats, in one pass over the weights.
@@ -34,7 +40,9 @@ def sweep(
 
     Args:
         run: A directory, a checkpoint file, a glob, or a list of them.
-        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]``; ``auto`` is all the default ones.
+        quant: Quantizers, ``ELEMENT[:GRANULARITY[:SCALE]]`` or names of recipes; ``auto`` is all
+            the default ones.
+        master_cast: As for `flips`.
         options: See `MeasureOptions`.
 
     Returns:
@@ -45,12 +53,14 @@ def sweep(
         NothingMatchedError: There is only one checkpoint.
     """
     named = [one for spec in quant for one in (DEFAULT_SWEEP if spec == "auto" else (spec,))]
-    groups = group_same_grids(read_quantizers(named))
+    groups = group_same_grids(read_quantizers(named, master_cast))
     selection = read_selection(options)
     engine = EngineSettings(device=options.get("device", "auto"), jobs=options.get("jobs"))
     on_event = options.get("on_event", ignore)
     opened = open_run(run, selection)
-    for note in opened.notes:
+    every = [quantizer for group in groups for quantizer in group]
+    notes = (*opened.notes, *note_approximations(every))
+    for note in notes:
         on_event(Noted(text=note))
     require_transition(opened)
     rows = run_units(
@@ -72,7 +82,7 @@ def sweep(
         },
         settings={
             "selection": asdict(selection),
-            "quantizers": [str(quantizer) for group in groups for quantizer in group],
+            "quantizers": [str(quantizer) for quantizer in every],
         },
-        notes=opened.notes,
+        notes=notes,
     )

@@ -16,6 +16,7 @@ def flips(
     last: options.Last = None,
     order: options.Order = "step",
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
@@ -38,6 +39,7 @@ def flips(
         results = api.flips(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

@@ -106,7 +106,15 @@ Quant = Annotated[
         "--quant",
         metavar="SPEC",
         help="Quantizer ELEMENT[:GRANULARITY[:SCALE]], e.g. e4m3, e5m2:channel, "
-        "int8:block=128x128. Repeatable. [default: auto]",
+        "int8:block=128x128, or a recipe, e.g. mxfp8 (see formats). Repeatable. [default: auto]",
+    ),
+]
+MasterCast = Annotated[
+    str,
+    typer.Option(
+        "--master-cast",
+        metavar="CAST",
+        help="none; or bf16: weights are cast to bfloat16 before they are quantized.",
     ),
 ]
 Device = Annotated[

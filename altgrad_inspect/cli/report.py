@@ -20,6 +20,7 @@ def report(
     last: options.Last = None,
     order: options.Order = "step",
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     spectra: options.Spectra = False,
     method: options.Method = "exact",
     metrics: options.Metrics = "both",
@@ -54,6 +55,7 @@ def report(
         results = api.report(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             spectra=spectra,
             method=method,
             metrics=metrics,

@@ -25,10 +25,11 @@ def sweep(
         typer.Option(
             "--quant",
             metavar="SPEC",
-            help="Quantizer ELEMENT[:GRANULARITY[:SCALE]]. Repeatable. "
+            help="Quantizer ELEMENT[:GRANULARITY[:SCALE]] or a recipe. Repeatable. "
             f"[default: {', '.join(DEFAULT_SWEEP)}]",
         ),
     ] = None,
+    master_cast: options.MasterCast = "none",
     device: options.Device = "auto",
     jobs: options.Jobs = None,
     out: options.Out = options.DEFAULT_OUT,
@@ -51,6 +52,7 @@ def sweep(
         results = api.sweep(
             choose_target(run),
             quant=quant or DEFAULT_SWEEP,
+            master_cast=master_cast,
             layers=layers or (),
             exclude=exclude or (),
             steps=steps,

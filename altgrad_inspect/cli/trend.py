@@ -20,6 +20,7 @@ def trend(
     last: options.Last = None,
     order: options.Order = "step",
     quant: options.Quant = None,
+    master_cast: options.MasterCast = "none",
     alpha: options.Alpha = _DEFAULTS.alpha,
     half_life: options.HalfLife = None,
     warmup: options.Warmup = _DEFAULTS.warmup_checkpoints,
@@ -49,6 +50,7 @@ def trend(
         results = api.trend(
             choose_target(run),
             quant=quant or options.DEFAULT_QUANT,
+            master_cast=master_cast,
             alpha=alpha,
             half_life=half_life,
             warmup=warmup,

@@ -112,10 +112,10 @@ class FlipMeter:
             codes[rows, cols] = scales.encode(scaled, fmt, (rows, cols), ties=self._quantizer.ties)
         self._last = _Encoded(scales=scales, codes=codes)
 
-    def _fit(self, weights: Tensor) -> Scales:
+    def _fit(self, weights: Tensor, earlier: Scales | None = None) -> Scales:
         if self._quantizer.master_cast is MasterCast.BF16:
             weights = weights.bfloat16()
-        return fit_scales(weights, self._quantizer, self._view)
+        return fit_scales(weights, self._quantizer, self._view, earlier=earlier)
 
     def _cast(self, weights: Tensor) -> Tensor:
         """Return the weights of a tile in float32, by way of what they are cast to first."""
@@ -146,7 +146,7 @@ class FlipMeter:
             msg = "FlipMeter: advance before start"
             raise RuntimeError(msg)
         earlier, later = earlier.reshape(self._view.shape), later.reshape(self._view.shape)
-        scales = self._fit(later) if coded is None else coded.scales
+        scales = self._fit(later, last.scales) if coded is None else coded.scales
         same_scales = scales.equals(last.scales)
         before = torch.empty_like(last.codes) if last.before is None else last.before
         tally = FlipTally(

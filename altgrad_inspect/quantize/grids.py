@@ -97,18 +97,20 @@ def _round_by_midpoints(
     # float32 holds every midpoint of formats that reach no further, so comparing is exact.
     magnitude = scaled.abs().contiguous()
     places = torch.bucketize(magnitude, midpoints, out_int32=True, right=ties is Ties.AWAY)
-    ordinals = torch.where(scaled < 0, places.clamp(max=-fmt.lowest_ordinal).neg_(), places)
+    below = places.clamp(max=-fmt.lowest_ordinal).neg_()
+    ordinals = torch.where(scaled < 0, below, places.clamp_(max=fmt.code_of_max))
     return ordinals.to(ordinal_dtype(fmt))
 
 
 @cache
 def _midpoints(fmt: FloatFormat | IntFormat) -> Float[Tensor, " midpoints"]:
-    """Middles between neighbouring values from zero on, float32, exact.
+    """Middles between neighbouring magnitudes from zero on, float32, exact.
 
     Raises:
         FormatError: float32 cannot hold them.
     """
-    values = torch.tensor([fmt.value_of(i) for i in range(fmt.code_of_max + 1)]).double()
+    last = max(fmt.code_of_max, -fmt.lowest_ordinal)
+    values = torch.tensor([fmt.value_of(i) for i in range(last + 1)], dtype=torch.float64)
     middles = (values[1:] + values[:-1]) / 2
     if not torch.equal(middles.float().double(), middles):
         msg = f"{fmt.name}: too wide for ties other than to the even code (use another format)"

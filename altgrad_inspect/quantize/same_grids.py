@@ -8,6 +8,7 @@ weights so small that the scale itself underflows (below about 1e-36).
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from altgrad_inspect.formats import ElementFormat
@@ -31,8 +32,8 @@ def group_same_grids(quantizers: Iterable[Quantizer]) -> list[tuple[Quantizer, .
 
 
 def is_same_grid(one: Quantizer, other: Quantizer) -> bool:
-    """Whether both give every weight the same code, and differ in nothing but their size."""
-    if one == other:
+    """Whether both give every weight the same code, and differ in nothing but size and name."""
+    if replace(one, name=None) == replace(other, name=None):
         return True
     if (one.granularity, one.ties, one.master_cast) != (
         other.granularity,

@@ -59,13 +59,15 @@ class View:
 def view_for(quantizer: Quantizer, *, num_matrices: int, rows: int, cols: int) -> View:
     """How ``quantizer`` looks at a layer of ``num_matrices`` matrices of rows x cols."""
     granularity = quantizer.granularity
-    if granularity.kind == "tensor":
+    if granularity.kind in {"tensor", "flat"}:
+        num_weights = num_matrices * rows * cols
+        is_flat = granularity.kind == "flat"
         return View(
             num_matrices=1,
             rows=1,
-            cols=num_matrices * rows * cols,
-            block_rows=None,
-            block_cols=max(1, num_matrices * rows * cols),
+            cols=num_weights,
+            block_rows=1 if is_flat else None,
+            block_cols=max(1, min(granularity.block_cols or num_weights, num_weights)),
         )
     return View(
         num_matrices=num_matrices,
@@ -88,8 +90,11 @@ class Scales:
         view: Which weights each of them covers.
         multipliers: float32; what weights are multiplied by before they are rounded, where
             the source multiplies. None: they are divided by ``values``.
+        shifts: float32; subtracted from weights before anything else, where the source does.
         offsets: float32; added before rounding, where a zero point lies between two codes:
             then a weight is about (value of its ordinal - offset) times its scale.
+        zeros: int16; subtracted from the codes that rounding gives, where the source adds the
+            zero point before: the float32 sum is not that of an ordinal.
         lowest: int16; the smallest ordinal that has a code, where a zero point decides; None
             for that of the format.
         highest: int16; the largest, likewise.
@@ -102,7 +107,9 @@ class Scales:
     values: Float32[Tensor, "block_rows block_cols"]
     view: View
     multipliers: Float32[Tensor, "block_rows block_cols"] | None = None
+    shifts: Float32[Tensor, "block_rows block_cols"] | None = None
     offsets: Float32[Tensor, "block_rows block_cols"] | None = None
+    zeros: Int16[Tensor, "block_rows block_cols"] | None = None
     lowest: Int16[Tensor, "block_rows block_cols"] | None = None
     highest: Int16[Tensor, "block_rows block_cols"] | None = None
     col_blocks: Int64[Tensor, " cols"] | None = None
@@ -111,8 +118,8 @@ class Scales:
     @property
     def is_plain(self) -> bool:
         """Whether weights are divided by ``values`` and rounded, and nothing else."""
-        extras = (self.multipliers, self.offsets, self.lowest, self.col_blocks)
-        return all(extra is None for extra in extras)
+        extras = (self.multipliers, self.shifts, self.offsets, self.zeros, self.lowest)
+        return self.col_blocks is None and all(extra is None for extra in extras)
 
     def row_blocks(self, rows: slice) -> Int64[Tensor, " rows"]:
         """The row of `values` that covers each of ``rows`` of the 2-D view."""
@@ -148,6 +155,8 @@ class Scales:
         self, weights: Float32[Tensor, "rows cols"], rows: slice, cols: slice
     ) -> Float32[Tensor, "rows cols"]:
         """Bring the weights of a tile onto the grid: what is rounded next."""
+        if self.shifts is not None:
+            weights = weights - self.pick(self.shifts, rows, cols)
         if self.multipliers is not None:
             scaled = weights * self.pick(self.multipliers, rows, cols)
         else:
@@ -169,8 +178,11 @@ class Scales:
         ordinals = encode_ordinals(scaled, fmt, ties=ties, may_hold_nan=may_hold_nan)
         if self.lowest is None or self.highest is None:
             return ordinals
-        low, high = (self.pick(end, *at).to(ordinals.dtype) for end in (self.lowest, self.highest))
-        inside = torch.minimum(torch.maximum(ordinals, low), high)
+        inside = ordinals.short()
+        if self.zeros is not None:
+            inside -= self.pick(self.zeros, *at)
+        inside = torch.maximum(inside, self.pick(self.lowest, *at))
+        inside = torch.minimum(inside, self.pick(self.highest, *at)).to(ordinals.dtype)
         return torch.where(ordinals == nan_ordinal(fmt), ordinals, inside)
 
     def cpu(self) -> "Scales":
@@ -189,7 +201,7 @@ class Scales:
     def differs_from(self, other: "Scales") -> Bool[Tensor, "block_rows block_cols"]:
         """Which blocks have other bits in their scale or zero point."""
         differs = self.values.view(torch.int32) != other.values.view(torch.int32)
-        for name in ("multipliers", "lowest"):
+        for name in ("multipliers", "shifts", "zeros", "lowest"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine is not None and others is not None:
                 differs |= mine != others

@@ -184,7 +184,7 @@ SWEEP: Final = TableSchema(
     sort_keys=("quantizer",),
     arrow=pa.schema(
         [
-            column("quantizer", TEXT, "", "format:granularity:scale rule"),
+            column("quantizer", TEXT, "", "format:granularity:scale rule, or the name of a recipe"),
             column("same_as", pa.list_(TEXT), "", "quantizers with the very same grid and scales"),
             column("num_layers", INT, "layers", "layers with a transition that can be compared"),
             column("num_weights", INT, "weights", "elements of those layers"),
@@ -209,7 +209,7 @@ SWEEP_LAYERS: Final = TableSchema(
     arrow=pa.schema(
         [
             column("layer", TEXT, "", "name of the layer"),
-            column("quantizer", TEXT, "", "format:granularity:scale rule"),
+            column("quantizer", TEXT, "", "format:granularity:scale rule, or the name of a recipe"),
             column("num_weights", INT, "weights", "elements compared"),
             column("num_transitions", INT, "transitions", "that could be compared"),
             column("updated_fraction_last", REAL, "fraction", "stored bits changed, newest"),

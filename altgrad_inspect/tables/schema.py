@@ -31,7 +31,9 @@ FLIPS: Final = TableSchema(
     arrow=pa.schema(
         [
             _column("layer", _TEXT, "", "name of the layer"),
-            _column("quantizer", _TEXT, "", "format:granularity:scale rule"),
+            _column(
+                "quantizer", _TEXT, "", "format:granularity:scale rule, or the name of a recipe"
+            ),
             _column("step_from", _INT, "steps", "step of the earlier checkpoint"),
             _column("step_to", _INT, "steps", "step of the later checkpoint"),
             _column("num_weights", _INT, "weights", "elements compared"),

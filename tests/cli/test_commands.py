@@ -217,12 +217,71 @@ def test_formats_are_listed_with_exact_limits(run_cli: RunCli) -> None:
     rows = [json.loads(line) for line in run_cli("formats", "--format", "jsonl").out.splitlines()]
     by_name = {row["name"]: row for row in rows}
     assert by_name["float8_e4m3fn"]["max"] == 448
+    assert {row["kind"] for row in rows} == {"format", "recipe", "scheme"}
+    assert by_name["mxfp8"]["granularity"] == "group=32"
+    assert by_name["te-delayed"]["is_approximate"] is True
+    assert "weight_scale_inv" in by_name["block-fp8"]["summary"]
     assert by_name["float8_e5m2"]["max"] == 57344
     assert by_name["float8_e8m0fnu"]["specials"] is None
     assert all(row["source"] for row in rows)
     assert "57344" in run_cli("formats", "e5m2").out
     assert json.loads(run_cli("formats", "int8", "--format", "json").out)["formats"][0]["bits"] == 8
-    assert run_cli("formats", "int8", "--format", "csv").out.splitlines()[1].startswith("int8,8,")
+    listed = run_cli("formats", "int8", "--format", "csv").out.splitlines()
+    assert listed[1].startswith("format,int8,8,")
+
+
+def test_one_of_any_kind_is_shown_in_full(run_cli: RunCli) -> None:
+    shown = run_cli("formats", "NF4", "block-fp8").out
+    assert "Format nf4" in shown
+    assert "Recipe nf4" in shown
+    assert "Scheme block-fp8" in shown
+    assert "ties to the lower one" in shown
+    assert "--master-cast bf16" in shown  # what to know before it is taken for the run's own
+    found = json.loads(run_cli("formats", "mxfp4", "--format", "json").out)
+    assert [found["formats"], found["schemes"]] == [[], []]
+    assert found["recipes"][0]["rule"] == "mx-floor"
+    assert "cannot be told" not in shown
+    assert "what the stack does cannot be told" in run_cli("formats", "te-delayed").out
+
+
+def test_a_misspelt_name_gets_the_closest_of_all_kinds(run_cli: RunCli) -> None:
+    for wrong, close in (("mxpf8", "mxfp8"), ("blok-fp8", "block-fp8"), ("float8_e4m3x", "e4m3")):
+        outcome = run_cli("formats", wrong)
+        assert outcome.status == 2
+        assert (
+            f"{wrong} is not known, expected a number format, a recipe or a storage" in outcome.err
+        )
+        assert close in outcome.err.partition("closest:")[2]
+    assert "is not a format of 2 to 16 bits" in run_cli("formats", "e20m3").err
+
+
+def test_a_recipe_and_a_cast_are_named_in_the_tables(run_cli: RunCli, tiny_run: Path) -> None:
+    outcome = run_cli(
+        "flips",
+        str(tiny_run),
+        "--quant",
+        "mxfp8",
+        "--quant",
+        "e4m3@none",
+        "--quant",
+        "e5m2",
+        "--master-cast",
+        "bf16",
+        "--format",
+        "jsonl",
+    )
+    names = {json.loads(line)["quantizer"] for line in outcome.out.splitlines()}
+    assert names == {"mxfp8@bf16", "e4m3:tensor:amax", "e5m2:tensor:amax@bf16"}
+    for command in ("report", "trend", "check", "sweep"):
+        outcome = run_cli(command, str(tiny_run), "--quant", "mxfp8", "--master-cast", "bf16")
+        assert outcome.status in {0, 1}, outcome.err
+    for command in ("flips", "sweep"):
+        noted = run_cli(command, str(tiny_run), "--quant", "te-delayed", "--quant", "nf4@bf16")
+        assert "te-delayed is approximate" in noted.out + noted.err
+        assert "nf4 is approximate" not in noted.out + noted.err
+    wrong = run_cli("flips", str(tiny_run), "--master-cast", "fp16")
+    assert wrong.status == 2
+    assert "master-cast: fp16 is not known, expected none or bf16" in wrong.err
 
 
 def test_the_demo_reports_on_both_runs_and_ends_with_commands_that_work(run_cli: RunCli) -> None:

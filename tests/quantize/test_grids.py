@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from altgrad_inspect.codebooks import CodebookFormat
 from altgrad_inspect.formats import (
     FORMATS,
     ElementFormat,
@@ -24,7 +25,9 @@ from altgrad_inspect.quantize.grids import (
     ordinal_dtype,
 )
 
-CATALOGUE = [fmt for fmt in FORMATS.values() if not isinstance(fmt, ExponentFormat)]
+CATALOGUE = [
+    fmt for fmt in FORMATS.values() if not isinstance(fmt, ExponentFormat | CodebookFormat)
+]
 SPLITS = [
     element_format(f"e{e}m{bits - 1 - e}")
     for bits in range(2, 17)

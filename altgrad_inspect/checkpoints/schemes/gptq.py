@@ -20,12 +20,12 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
-    divide_up,
     int_fact,
     name_layer,
     recognised_by,
     view_of,
 )
+from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_planes, fields_in_stream
 from altgrad_inspect.checkpoints.schemes.zero_points import code_with_zero_points, unsigned_format
@@ -240,14 +240,14 @@ def _find_groups(
         size = layer.facts["group_size"]
         if isinstance(size, int) and -(-cols // size) == num_groups:
             return size, None
-        found = divide_up(cols, num_groups)
+        found = find_blocks((layer.shape[0], cols), (layer.shape[0], num_groups))
         if found is None:
             msg = (
                 f"{name_layer(layer)} has {num_groups} groups of {cols} inputs, expected groups "
                 "of one size (save the checkpoint again)"
             )
             raise CheckpointError(msg)
-        return found, None
+        return found.view.block_cols, None
     index = groups.long()
     index = torch.where(index < 0, index + num_groups, index)
     if bool(((index < 0) | (index >= num_groups)).any()):
