@@ -182,3 +182,18 @@ def test_what_only_looks_like_it_stays_plain(
     checkpoint = open_stored(store(tmp_path / "step_1", tensors))
     assert set(checkpoint.layers) == set(tensors)
     assert checkpoint.scheme == "plain"
+
+
+def test_a_shift_by_less_than_a_code_is_another_scale(tmp_path: Path) -> None:
+    """Codes stay, every weight of one group moves by a quarter of a code: no flip."""
+    codes = torch.from_numpy(np.arange(66, dtype=np.uint8).reshape(2, 33))
+    for step, shift in enumerate((3.0, 3.25)):
+        tensors = {
+            "m.weight._data._data": codes,
+            "m.weight._scale": torch.ones(4, 1),
+            "m.weight._shift": torch.tensor([[2.0], [shift], [1.0], [4.0]]),
+        }
+        store(tmp_path / f"step_{step}", tensors)
+    (row,) = rows_of(ai.flips(tmp_path), "flips", "m.weight")
+    assert (row["num_scales_changed"], row["num_updated"]) == (1, 33)
+    assert (row["num_flipped"], row["num_recoded"]) == (0, 0)

@@ -27,27 +27,27 @@ def plain_bf16(weight: Tensor) -> dict[str, Tensor]:
 
 def int8(weight: Tensor) -> dict[str, Tensor]:
     scale = weight.abs().amax(dim=1, keepdim=True) / 127
-    return {NAME: (weight / scale).round().to(torch.int8), "m.weight_scale": scale}
+    return {NAME: (weight / scale).round().to(torch.int8), "m.weight.qscale": scale}
 
 
 def int8_in_groups(weight: Tensor) -> dict[str, Tensor]:
     scale = weight.reshape(ROWS, -1, 16).abs().amax(dim=-1) / 127
     codes = (weight / scale.repeat_interleave(16, dim=1)).round().to(torch.int8)
-    return {NAME: codes, "m.weight_scale": scale}
+    return {NAME: codes, "m.weight.qscale": scale}
 
 
 def int8_with_zero_points(weight: Tensor) -> dict[str, Tensor]:
-    return {**int8(weight), "m.weight_zero_point": torch.zeros(ROWS, 1, dtype=torch.int8)}
+    return {**int8(weight), "m.weight.zero_point": torch.zeros(ROWS, 1, dtype=torch.int8)}
 
 
 def fp8(weight: Tensor) -> dict[str, Tensor]:
     scale = weight.abs().amax(dim=1, keepdim=True) / 448
-    return {NAME: (weight / scale).to(torch.float8_e4m3fn), "m.weight_scale": scale}
+    return {NAME: (weight / scale).to(torch.float8_e4m3fn), "m.weight.qscale": scale}
 
 
 def fp8_e5m2(weight: Tensor) -> dict[str, Tensor]:
     stored = fp8(weight)
-    return {**stored, NAME: (weight / stored["m.weight_scale"]).to(torch.float8_e5m2)}
+    return {**stored, NAME: (weight / stored["m.weight.qscale"]).to(torch.float8_e5m2)}
 
 
 def fp8_alone(weight: Tensor) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def fp8_alone(weight: Tensor) -> dict[str, Tensor]:
 
 def quanto(weight: Tensor) -> dict[str, Tensor]:
     stored = int8(weight)
-    return {"m.weight._data": stored[NAME], "m.weight._scale": stored["m.weight_scale"]}
+    return {"m.weight._data": stored[NAME], "m.weight._scale": stored["m.weight.qscale"]}
 
 
 @pytest.fixture
