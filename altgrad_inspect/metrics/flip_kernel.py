@@ -27,7 +27,7 @@ from altgrad_inspect.metrics.flip_tally import FlipTally
 from altgrad_inspect.quantize.grids import clip_limit, nan_ordinal
 from altgrad_inspect.quantize.scales import Scales
 
-MIN_WEIGHTS: Final = 100_000_000
+MIN_WEIGHTS: Final = 150_000_000
 """Weights times checkpoints times quantizers from which the kernel pays for its start.
 
 That takes half a second and 0.1 GB, and 4 s more the first time; counting one weight takes 10 ns

@@ -177,6 +177,18 @@ def test_saturated_weights_are_counted_at_the_later_scales() -> None:
     assert [one.num_saturated for one in counts] == [2 * STRIP, 0]
 
 
+def test_the_tie_above_the_largest_value_leaves_the_range_if_its_code_is_odd() -> None:
+    # 57344 and 448 are the largest values, 61440 and 464 half a spacing above them.
+    for spec, limit, is_clipped in (("e5m2", 61440.0, True), ("e4m3", 464.0, False)):
+        start = torch.ones(STRIP)
+        for sign in (1.0, -1.0):
+            (counts,) = assert_paths_agree(f"{spec}:tensor:none", [start, start * sign * limit])
+            assert counts.num_saturated == (STRIP if is_clipped else 0)
+            beyond = torch.full_like(start, sign * limit * 1.001)
+            (counts,) = assert_paths_agree(f"{spec}:tensor:none", [start, beyond])
+            assert counts.num_saturated == STRIP
+
+
 @pytest.mark.parametrize("place", [0, STRIP - 1, STRIP, 3 * STRIP - 1])
 def test_one_weight_that_is_not_finite_costs_no_other_its_count(place: int) -> None:
     generator = torch.Generator().manual_seed(3)
