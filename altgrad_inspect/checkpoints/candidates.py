@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from altgrad_inspect.checkpoints.layouts.components import find_components
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import (
     describe_foreign_directory,
@@ -73,11 +74,24 @@ def name_candidate(path: Path) -> Candidate:
         found = FlatLayout().find_candidates(listing)
     if found:
         return _at(path, found[0])
+    above = _step_above(path) if path.is_dir() else None
+    if above is not None:
+        return above
     step = parse_step_name(named.stem) if path.suffix else None
     single = SingleLayout.name
     if step is None or step.unit == "":
         return Candidate(path=path, layout=single)
     return Candidate(path=path, layout=single, step=step.step, stage=step.stage, unit=step.unit)
+
+
+def _step_above(path: Path) -> Candidate | None:
+    """A directory that has no step, in one that is called by a step, e.g. ``step_7/unet``."""
+    step = parse_step_name(path.absolute().parent.name)
+    if step is None or step.unit == "":
+        return None
+    return Candidate(
+        path=path, layout=SingleLayout.name, step=step.step, stage=step.stage, unit=step.unit
+    )
 
 
 def _at(path: Path, found: Candidate) -> Candidate:
@@ -91,9 +105,10 @@ def open_candidate(candidate: Candidate) -> OpenedCandidate:
     is_directory = candidate.path.is_dir()
     step, notes = _read_step(candidate, is_directory=is_directory)
     try:
-        weights = _find_in_directory(candidate.path) if is_directory else _open_file(candidate.path)
+        weights = _find_in_directory(candidate) if is_directory else _open_file(candidate.path)
         if weights is not None:
             check_weights(weights)
+            notes += weights.notes
             notes += [
                 f"{display_name(str(file))}: lies beside the weights and is not read"
                 for file in weights.left_out
@@ -121,8 +136,9 @@ def _read_step(candidate: Candidate, *, is_directory: bool) -> tuple[int | None,
     return step, []
 
 
-def _find_in_directory(path: Path) -> Weights | None:
-    return find_weights(read_listing(path))
+def _find_in_directory(candidate: Candidate) -> Weights | None:
+    listing = read_listing(candidate.path)
+    return find_components(listing, is_step=candidate.unit != "") or find_weights(listing)
 
 
 def _open_file(path: Path) -> Weights:

@@ -9,6 +9,7 @@ from typing import Final
 
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate, name_candidate, open_candidate
 from altgrad_inspect.checkpoints.layouts import LAYOUTS
+from altgrad_inspect.checkpoints.layouts.components import PIPELINE, DiffusersLayout
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
 from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing, read_listing
@@ -104,10 +105,11 @@ def _missing(name: str, path: Path) -> CheckpointError | NothingMatchedError:
 def _discover_glob(name: str, matched: Sequence[Path]) -> RunRef:
     paths: dict[Path, None] = {}
     ignored: list[str] = []
+    asks_for_copies = is_set_aside(Path(name).name)  # e.g. checkpoint-*/unet_ema
     for path in matched:
         checkpoint = _whole_checkpoint(path)
         is_weights = checkpoint.is_dir() or checkpoint.name.endswith(WEIGHTS_SUFFIX)
-        if is_weights and not is_set_aside(checkpoint.name):
+        if is_weights and (asks_for_copies or not is_set_aside(checkpoint.name)):
             paths[checkpoint] = None
         else:
             ignored.append(f"{display_name(str(path))}: matched, and is no step of the run")
@@ -160,12 +162,17 @@ def _discover_directory(name: str, path: Path) -> RunRef:
         steps, others = _split_off_others(in_directories)
         notes += [*_note_beside(listing), *others]
         return build_run(name, steps, are_named=False, notes=notes, root=path)
-    flat = [open_candidate(candidate) for candidate in FlatLayout().find_candidates(listing)]
+    is_pipeline = any(file.name == PIPELINE for file in listing.files)
+    in_files = () if is_pipeline else FlatLayout().find_candidates(listing)
+    flat = [open_candidate(candidate) for candidate in in_files]
     if flat:
         used = {one.candidate.path for one in flat}
         rest = [file for file in listing.weight_files if file not in used]
         notes += _note_unused([file for file in rest if not is_set_aside(file.stem)])
         return build_run(name, flat, are_named=False, notes=notes, root=path)
+    if DiffusersLayout().find_candidates(listing):
+        notes = _note_links(listing)  # which copies are kept apart is said with the components
+        return build_run(name, [open_candidate(name_candidate(path))], are_named=True, notes=notes)
     if SingleLayout().find_candidates(listing):
         return build_run(name, [open_candidate(name_candidate(path))], are_named=True, notes=notes)
     raise _nothing_found(name, listing, in_directories)
@@ -213,6 +220,7 @@ def _note_links(listing: Listing) -> list[str]:
 
 def _note_beside(listing: Listing) -> list[str]:
     usual = [file for file in listing.weight_files if not is_set_aside(file.stem)]
+    usual += [file for file in listing.files if file.name == PIPELINE]
     if not usual:
         return []
     shown = display_name(str(usual[0]))

@@ -10,7 +10,7 @@ from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_ste
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, HeaderError
 from altgrad_inspect.records import Status
-from altgrad_inspect.refs import CheckpointRef, RunRef
+from altgrad_inspect.refs import PLAIN, CheckpointRef, RunRef
 
 
 def build_run(
@@ -58,7 +58,7 @@ def build_run(
             *notes,
             *numbering,
             *_note_units(complete),
-            *(note for one in opened for note in one.notes),
+            *dict.fromkeys(note for one in opened for note in one.notes),
             *about_losses,
         ),
         losses=losses,
@@ -90,8 +90,9 @@ def _to_ref(one: OpenedCandidate, step: int) -> CheckpointRef:
         step=step,
         stage=one.candidate.stage,
         path=one.candidate.path,
-        layout=one.candidate.layout,
+        layout=(weights.layout if weights else None) or one.candidate.layout,
         files=weights.files if weights is not None else (),
+        assembly=weights.assembly if weights is not None else PLAIN,
         layer_files=weights.layer_files if weights is not None else {},
         status=Status.OK if one.problem is None else Status.SKIPPED,
         reason=None if one.problem is None else str(one.problem),

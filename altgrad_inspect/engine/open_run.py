@@ -1,5 +1,6 @@
 """From what the user named to the units of work: discover, select, open, cut."""
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,11 +169,21 @@ def build_record(
 
 
 def _relative(path: Path, run_path: str) -> str:
-    """The checkpoint's path below the run, so that tables do not depend on where it lies."""
-    try:
-        return str(path.relative_to(run_path))
-    except ValueError:
-        return path.name
+    """The checkpoint's path below the run, so that tables do not depend on where it lies.
+
+    Below a glob, that is below the directories that it spells out.
+    """
+    for root in (Path(run_path), _spelled_out(run_path)):
+        if root is not None and path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return path.name
+
+
+def _spelled_out(pattern: str) -> Path | None:
+    """The directories before the first part that has magic; None if no part has any."""
+    parts = Path(pattern).parts
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), None)
+    return None if first is None else Path(*parts[:first])
 
 
 def _losses_by_step(run: RunRef) -> dict[int, float]:

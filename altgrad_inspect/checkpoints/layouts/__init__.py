@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from altgrad_inspect.checkpoints.layouts.components import DiffusersLayout
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.listing import Layout
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
@@ -12,6 +13,7 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     TrainerLayout(),
     StepDirectoriesLayout(),
     FlatLayout(),
+    DiffusersLayout(),
     SingleLayout(),
 )
 """The first layout that finds a checkpoint decides; what a later one finds is noted."""

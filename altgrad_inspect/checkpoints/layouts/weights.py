@@ -12,6 +12,7 @@ from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX, read_weight_index
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.refs import PLAIN
 from altgrad_inspect.storage.local import LocalReader
 
 MODEL_NAMES: Final = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights")
@@ -28,11 +29,20 @@ class Weights:
         files: In a stable order, none twice.
         layer_files: Stored layer name to file name, from an index; empty without one.
         left_out: Other safetensors files in the directory.
+        components: By directory, the files of each model, where there are several; ``files``
+            are then those of all, and the keys of ``layer_files`` begin with the directory.
+        assembly: How the files become layers.
+        layout: The layout that recognised them, if that is not the one of the run.
+        notes: What is worth a sentence; said once where several checkpoints give the same.
     """
 
     files: tuple[Path, ...]
     layer_files: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[Path, ...] = ()
+    components: Mapping[str, "Weights"] = field(default_factory=dict)
+    assembly: str = PLAIN
+    layout: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_weights(listing: Listing) -> Weights | None:
@@ -63,6 +73,10 @@ def check_weights(weights: Weights) -> None:
     Raises:
         CheckpointError: A file is unreadable, truncated, or lacks a layer.
     """
+    if weights.components:
+        for component in weights.components.values():
+            check_weights(component)
+        return
     promised: dict[str, list[str]] = {}
     for layer, file_name in weights.layer_files.items():
         promised.setdefault(file_name, []).append(layer)
