@@ -52,6 +52,12 @@ class Piece:
 PLAIN: Final = "plain"
 """The scheme of a layer whose stored numbers are the weights, and of files that hold whole ones."""
 
+LORA_UPDATE: Final = "lora-update"
+"""The scheme of the update that an adapter makes, which is stored as two matrices."""
+
+CODELESS: Final = frozenset({PLAIN, LORA_UPDATE})
+"""Schemes that store numbers, and not codes of a format."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRef:

@@ -41,6 +41,11 @@ def _require(condition: bool, setting: str, value: object, expected: str) -> Non
         raise ConfigError(msg)
 
 
+Adapters = Literal["stored", "merged"]
+MERGED: Final[Adapters] = "merged"
+"""Each pair of matrices of an adapter is one layer: the update that it makes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionSettings:
     """Which checkpoints and layers are looked at.
@@ -52,12 +57,15 @@ class SelectionSettings:
         steps: ``FIRST:LAST:STRIDE``, each part optional, both ends included; the stride
             counts checkpoints from the first one kept.
         last: Only the last N checkpoints, at least 1; all if None.
+        adapters: ``stored`` looks at the matrices of an adapter as they are; ``merged`` at the
+            update that each pair of them makes to the base model.
     """
 
     layers: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     steps: str | None = None
     last: int | None = None
+    adapters: Adapters = "stored"
 
     def __post_init__(self) -> None:
         _require(self.last is None or self.last >= 1, "last", self.last, "at least 1")

@@ -11,6 +11,7 @@ from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.quantize.spec import parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
+    Adapters,
     FlipSettings,
     RankMethod,
     RankMetrics,
@@ -26,10 +27,12 @@ class LayerOptions(TypedDict, total=False):
     Attributes:
         layers: Patterns of layers to look at: a substring, a glob, or ``re:...``.
         exclude: Patterns of layers to leave out; they win.
+        adapters: ``stored``, or ``merged`` for the updates that adapters make.
     """
 
     layers: Sequence[str]
     exclude: Sequence[str]
+    adapters: str
 
 
 class SelectionOptions(LayerOptions, total=False):
@@ -111,12 +114,20 @@ class ReportOptions(RankOptions, TrendOptions, total=False):
 
 
 def read_selection(options: SelectionOptions) -> SelectionSettings:
-    """Return what part of a run the options ask for."""
+    """Return what part of a run the options ask for.
+
+    Raises:
+        ConfigError: A value is not known or out of range.
+    """
     return SelectionSettings(
         layers=tuple(options.get("layers", ())),
         exclude=tuple(options.get("exclude", ())),
         steps=options.get("steps"),
         last=options.get("last"),
+        adapters=cast(
+            "Adapters",
+            _check_choice("adapters", options.get("adapters", "stored"), get_args(Adapters)),
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """One checkpoint opened: the layers in it, and where their bytes are."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
@@ -61,13 +61,19 @@ class Checkpoint:
         return ", ".join(schemes) or PLAIN
 
 
-def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
+def open_checkpoint(ref: CheckpointRef, *, merges_adapters: bool = False) -> Checkpoint:
     """Read the headers of all files of a checkpoint.
+
+    Args:
+        ref: Where it is.
+        merges_adapters: Take the updates that an adapter makes for layers, instead of the two
+            matrices that each is stored as.
 
     Raises:
         HeaderError: A header breaks the rules.
         CheckpointError: A file cannot be read, two files hold the same layer, or a layer
-            that the index names is missing.
+            that the index names is missing; or updates are wanted and nothing says how the
+            adapter is scaled.
     """
     headers: dict[Path, tuple[FileRef, Header]] = {}
     files: list[tuple[str, int, str, str]] = []
@@ -82,7 +88,7 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
     }
     directory = ref.path if ref.path.is_dir() else ref.path.parent
     context, about_context = read_context(directory, metadata)
-    folded = fold_tensors(tensors, context)
+    folded = fold_tensors(tensors, replace(context, merges_adapters=merges_adapters))
     layers = dict(folded.layers)
     return Checkpoint(
         ref=ref,

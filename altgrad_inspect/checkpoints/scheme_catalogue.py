@@ -31,6 +31,11 @@ _ALL: Final = (
         source="DeepSeek-V3: README_WEIGHTS.md, inference/kernel.py; transformers: "
         "integrations/finegrained_fp8.py",
     ),
+    SchemeFacts(
+        name="lora-update",
+        summary="scaling * P.lora_B @ P.lora_A, the update an adapter makes (--adapters merged)",
+        source="peft: tuners/lora/layer.py:get_delta_weight",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

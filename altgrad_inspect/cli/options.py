@@ -91,6 +91,14 @@ Steps = Annotated[
 Last = Annotated[
     int | None, typer.Option("--last", metavar="N", help="Only the last N checkpoints.")
 ]
+Adapters = Annotated[
+    str,
+    typer.Option(
+        "--adapters",
+        metavar="VIEW",
+        help="Adapters as stored, or merged: the update each pair of matrices makes.",
+    ),
+]
 Quant = Annotated[
     list[str] | None,
     typer.Option(

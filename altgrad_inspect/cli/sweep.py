@@ -19,6 +19,7 @@ def sweep(
     exclude: options.Exclude = None,
     steps: options.Steps = None,
     last: options.Last = None,
+    adapters: options.Adapters = "stored",
     quant: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,6 +55,7 @@ def sweep(
             exclude=exclude or (),
             steps=steps,
             last=last,
+            adapters=adapters,
             device=device,
             jobs=jobs,
             on_event=listen,

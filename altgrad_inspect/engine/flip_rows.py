@@ -13,7 +13,7 @@ from altgrad_inspect.metrics.matrices import weightless_reason
 from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
 from altgrad_inspect.records import FlipCounts, FlipRecord, SkippedLayer, Status
-from altgrad_inspect.refs import PLAIN, LayerRef
+from altgrad_inspect.refs import CODELESS, LayerRef
 
 _CODES_WITHOUT_SCALE = "stored codes without their scale: codes compared, values unknown"
 
@@ -95,7 +95,7 @@ class FlipRows:
 
     def _make_meter(self, ref: LayerRef, quantizer: Quantizer) -> Meter:
         meter = SteadyMeter(quantizer, ref.shape, compiled=self._compiled)
-        are_stored = quantizer == self._auto and ref.scheme != PLAIN
+        are_stored = quantizer == self._auto and ref.scheme not in CODELESS
         name = f"stored:{ref.dtype}" if are_stored else str(quantizer)
         return Meter(name=name, meter=meter, are_stored=are_stored)
 

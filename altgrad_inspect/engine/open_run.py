@@ -12,7 +12,7 @@ from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.records import CheckpointRecord, SkippedLayer, Status
 from altgrad_inspect.refs import CheckpointRef, RunRef
-from altgrad_inspect.settings import SelectionSettings
+from altgrad_inspect.settings import MERGED, SelectionSettings
 
 RunTarget = str | Path | Sequence[str | Path]
 """What a user may call a run: a directory, a file, a glob, or several of them."""
@@ -52,11 +52,12 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
     opened: list[Checkpoint] = []
     records: list[CheckpointRecord] = []
     notes = list(run.notes)
+    said: dict[str, list[int]] = {}
     problems: list[CheckpointError] = []
     losses = _losses_by_step(run)
     for ref in run.checkpoints:
         try:
-            checkpoint = open_checkpoint(ref)
+            checkpoint = open_checkpoint(ref, merges_adapters=selection.adapters == MERGED)
         except CheckpointError as error:
             problems.append(error)
             notes.append(f"step {ref.step} cannot be read and is left out: {error}")
@@ -67,7 +68,8 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
         else:
             opened.append(checkpoint)
-            notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
+            for note in checkpoint.notes:
+                said.setdefault(note, []).append(ref.step)
             records.append(
                 build_record(
                     _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
@@ -75,6 +77,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             )
     if problems and not opened:
         raise problems[0]
+    notes += [_say_once(note, steps) for note, steps in said.items()]
     records += [
         build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
         for ref in run.skipped
@@ -89,6 +92,13 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         left_out=find_left_out(opened, selection),
         notes=(*notes, *layer_notes),
     )
+
+
+def _say_once(note: str, steps: Sequence[int]) -> str:
+    """What several checkpoints give rise to is said once."""
+    if len(steps) == 1:
+        return f"step {steps[0]}: {note}"
+    return f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}: {note}"
 
 
 def select_units(

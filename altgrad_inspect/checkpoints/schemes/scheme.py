@@ -54,12 +54,14 @@ class SchemeContext:
         settings: The rest of that part of the configuration.
         source: The file that says so, e.g. ``config.json``; None if there is none.
         metadata: The safetensors files' own notes.
+        merges_adapters: Whether the matrices of an adapter are wanted as the updates they make.
     """
 
     method: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     source: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    merges_adapters: bool = False
 
 
 @runtime_checkable

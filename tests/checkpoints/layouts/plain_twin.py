@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +28,15 @@ def train(shapes: Mapping[str, Sequence[int]], steps: Sequence[int], *, seed: in
     return run
 
 
-def assert_same_as_plain(found: object, run: Run, directory: Path) -> None:
+def assert_same_as_plain(found: object, run: Run, directory: Path, **options: Any) -> None:
     """Compare the report on ``found`` with that on ``run`` as flat files in ``directory``."""
     for step, layers in run.items():
         write_weights(directory / f"step_{step}.safetensors", layers)
     assert isinstance(found, Path | str)
-    reports = [ai.report(target, quant=["e4m3", "int8:channel"]) for target in (found, directory)]
+    reports = [
+        ai.report(target, quant=["auto", "int8:channel"], **options)
+        for target in (found, directory)
+    ]
     for table in ("flips", "ranks", "trends", "alerts", "verdicts", "skipped"):
         one, other = (report.to_arrow(table) for report in reports)
         assert one.equals(other), table
