@@ -111,6 +111,8 @@ class CheckpointRef:
         stage: Training stage for layouts that restart steps, else 0; orders before step.
         path: The directory or file that is the checkpoint.
         layout: The layout that recognised it, e.g. ``"trainer"``.
+        label: What tables call it in place of its path: the branch of a hub cache. Empty if
+            its path says it.
         files: The safetensors files that hold its layers, in a stable order.
         assembly: How its files become layers; see ``checkpoints.assemblies``.
         layer_files: From an index file: layer -> its file; empty where there is no index.
@@ -127,6 +129,7 @@ class CheckpointRef:
     layer_files: Mapping[str, str] = field(default_factory=dict)
     status: Status = Status.OK
     reason: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What looked like a checkpoint by its name, opened: its step, its files, what is wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from altgrad_inspect.checkpoints.layouts.components import find_components
@@ -9,6 +9,7 @@ from altgrad_inspect.checkpoints.layouts.foreign import (
     describe_foreign_directory,
     describe_foreign_file,
 )
+from altgrad_inspect.checkpoints.layouts.hub_cache import find_revision, name_revision
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing, read_listing
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
 from altgrad_inspect.checkpoints.layouts.step_directories import StepDirectoriesLayout
@@ -74,6 +75,9 @@ def name_candidate(path: Path) -> Candidate:
         found = FlatLayout().find_candidates(listing)
     if found:
         return _at(path, found[0])
+    revision = find_revision(path) if path.is_dir() else None
+    if revision is not None:
+        return replace(name_revision(path.parent.parent, revision), path=path)
     above = _step_above(path) if path.is_dir() else None
     if above is not None:
         return above

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate, name_candidate, open_candidate
+from altgrad_inspect.checkpoints.hub_runs import open_hub_cache
 from altgrad_inspect.checkpoints.layouts import LAYOUTS
 from altgrad_inspect.checkpoints.layouts.components import PIPELINE, DiffusersLayout
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
+from altgrad_inspect.checkpoints.layouts.hub_cache import is_hub_cache
 from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing, read_listing
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
 from altgrad_inspect.checkpoints.layouts.step_directories import StepDirectoriesLayout
@@ -152,6 +154,9 @@ def _checkpoint_in(path: Path) -> Path:
 
 def _discover_directory(name: str, path: Path) -> RunRef:
     listing = read_listing(path)
+    if is_hub_cache(listing):
+        opened, notes = open_hub_cache(listing)
+        return build_run(name, opened, are_named=False, notes=notes)
     in_directories = [
         open_candidate(candidate)
         for layout in (TrainerLayout(), StepDirectoriesLayout())

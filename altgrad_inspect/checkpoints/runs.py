@@ -96,6 +96,7 @@ def _to_ref(one: OpenedCandidate, step: int) -> CheckpointRef:
         layer_files=weights.layer_files if weights is not None else {},
         status=Status.OK if one.problem is None else Status.SKIPPED,
         reason=None if one.problem is None else str(one.problem),
+        label=one.candidate.label,
     )
 
 

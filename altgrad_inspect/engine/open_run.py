@@ -62,24 +62,20 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
             problems.append(error)
             notes.append(f"step {ref.step} cannot be read and is left out: {error}")
             records.append(
-                build_record(
-                    _relative(ref.path, run.path), ref, status=Status.FAILED, reason=str(error)
-                )
+                build_record(_name(ref, run.path), ref, status=Status.FAILED, reason=str(error))
             )
         else:
             opened.append(checkpoint)
             for note in checkpoint.notes:
                 said.setdefault(note, []).append(ref.step)
             records.append(
-                build_record(
-                    _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
-                )
+                build_record(_name(ref, run.path), ref, checkpoint, loss=losses.get(ref.step))
             )
     if problems and not opened:
         raise problems[0]
     notes += [_say_once(note, steps) for note, steps in said.items()]
     records += [
-        build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
+        build_record(_name(ref, run.path), ref, status=ref.status, reason=ref.reason)
         for ref in run.skipped
     ]
     notes += [f"step {ref.step} is left out: {ref.reason}" for ref in run.skipped]
@@ -176,6 +172,10 @@ def build_record(
         status=status,
         reason=reason,
     )
+
+
+def _name(ref: CheckpointRef, run_path: str) -> str:
+    return ref.label or _relative(ref.path, run_path)
 
 
 def _relative(path: Path, run_path: str) -> str:
