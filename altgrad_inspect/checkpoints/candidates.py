@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from altgrad_inspect.checkpoints.layouts.components import find_components
-from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
+from altgrad_inspect.checkpoints.layouts.flat import FlatLayout, find_flat
 from altgrad_inspect.checkpoints.layouts.foreign import (
     describe_foreign_directory,
     describe_foreign_file,
@@ -19,7 +19,9 @@ from altgrad_inspect.checkpoints.layouts.weights import (
     MODEL_NAMES,
     Weights,
     check_weights,
+    find_stem,
     find_weights,
+    shard_stem,
 )
 from altgrad_inspect.checkpoints.trainer_state import read_global_step
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
@@ -63,24 +65,36 @@ def name_candidate(path: Path) -> Candidate:
     """
     named = Path.cwd() / path
     if path.is_dir():
-        listing = Listing(path=named.parent, directories=(named,), files=(), links=())
-        found = (
-            *TrainerLayout().find_candidates(listing),
-            *StepDirectoriesLayout().find_candidates(listing),
-        )
-    elif named.stem in MODEL_NAMES:
+        return _name_directory(path, named)
+    if named.stem in MODEL_NAMES:
         return _at(path, name_candidate(path.absolute().parent))
-    else:
-        listing = Listing(path=named.parent, directories=(), files=(named,), links=())
-        found = FlatLayout().find_candidates(listing)
+    listing = Listing(path=named.parent, directories=(), files=(named,), links=())
+    found = FlatLayout().find_candidates(listing)
+    if found and not found[0].files:
+        return _at(path, found[0])
+    among_others = _find_among_others(path)
+    if among_others is not None:
+        return among_others
+    by_word = _name_by_word(path, named)
+    return by_word if by_word.unit else _step_above(path) or by_word
+
+
+def _name_directory(path: Path, named: Path) -> Candidate:
+    listing = Listing(path=named.parent, directories=(named,), files=(), links=())
+    found = (
+        *TrainerLayout().find_candidates(listing),
+        *StepDirectoriesLayout().find_candidates(listing),
+    )
     if found:
         return _at(path, found[0])
-    revision = find_revision(path) if path.is_dir() else None
+    revision = find_revision(path)
     if revision is not None:
         return replace(name_revision(path.parent.parent, revision), path=path)
-    above = _step_above(path) if path.is_dir() else None
-    if above is not None:
-        return above
+    return _step_above(path) or _name_by_word(path, named)
+
+
+def _name_by_word(path: Path, named: Path) -> Candidate:
+    """A name that tells a step beside other words, e.g. ``best_step_7.safetensors``."""
     step = parse_step_name(named.stem) if path.suffix else None
     single = SingleLayout.name
     if step is None or step.unit == "":
@@ -88,8 +102,16 @@ def name_candidate(path: Path) -> Candidate:
     return Candidate(path=path, layout=single, step=step.step, stage=step.stage, unit=step.unit)
 
 
+def _find_among_others(path: Path) -> Candidate | None:
+    """A file whose step, or what belongs to it, only shows beside the other files."""
+    try:
+        return find_flat(path, read_listing(path.parent))
+    except CheckpointError:  # the file itself says what is wrong
+        return None
+
+
 def _step_above(path: Path) -> Candidate | None:
-    """A directory that has no step, in one that is called by a step, e.g. ``step_7/unet``."""
+    """What has no step itself, in a directory that is called by one, e.g. ``step_7/unet``."""
     step = parse_step_name(path.absolute().parent.name)
     if step is None or step.unit == "":
         return None
@@ -109,7 +131,7 @@ def open_candidate(candidate: Candidate) -> OpenedCandidate:
     is_directory = candidate.path.is_dir()
     step, notes = _read_step(candidate, is_directory=is_directory)
     try:
-        weights = _find_in_directory(candidate) if is_directory else _open_file(candidate.path)
+        weights = _find_in_directory(candidate) if is_directory else _open_file(candidate)
         if weights is not None:
             check_weights(weights)
             notes += weights.notes
@@ -145,8 +167,13 @@ def _find_in_directory(candidate: Candidate) -> Weights | None:
     return find_components(listing, is_step=candidate.unit != "") or find_weights(listing)
 
 
-def _open_file(path: Path) -> Weights:
+def _open_file(candidate: Candidate) -> Weights:
+    path = candidate.path
     subject = display_name(str(path))
+    stem = shard_stem(path.stem) if candidate.files else None
+    group = find_stem(read_listing(path.parent), stem) if stem is not None else None
+    if group is not None:
+        return group
     foreign = describe_foreign_file(path.name)
     if foreign is not None:
         what, advice = foreign
@@ -166,7 +193,15 @@ def _open_without_weights(
 ) -> OpenedCandidate:
     subject = display_name(str(candidate.path))
     foreign = describe_foreign_directory(read_listing(candidate.path))
-    if foreign is None:
+    weight_files = read_listing(candidate.path).weight_files
+    if len(weight_files) > 1:
+        shown = ", ".join(display_name(file.name, limit=60) for file in weight_files[:2])
+        msg = (
+            f"{subject}: holds {len(weight_files)} safetensors files, {shown} among them, and none "
+            "is called model.safetensors, expected to know which one is the model (name the files "
+            "by a glob)"
+        )
+    elif foreign is None:
         msg = (
             f"{subject}: holds no weights, expected model.safetensors or its shards "
             "(it is still being written, or is no checkpoint)"

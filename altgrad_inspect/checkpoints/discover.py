@@ -3,7 +3,7 @@
 import difflib
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from altgrad_inspect.checkpoints.candidates import OpenedCandidate, name_candida
 from altgrad_inspect.checkpoints.hub_runs import open_hub_cache
 from altgrad_inspect.checkpoints.layouts import LAYOUTS
 from altgrad_inspect.checkpoints.layouts.components import PIPELINE, DiffusersLayout
+from altgrad_inspect.checkpoints.layouts.families import require_one_family
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
 from altgrad_inspect.checkpoints.layouts.hub_cache import is_hub_cache
@@ -115,7 +116,10 @@ def _discover_glob(name: str, matched: Sequence[Path]) -> RunRef:
             paths[checkpoint] = None
         else:
             ignored.append(f"{display_name(str(path))}: matched, and is no step of the run")
-    opened = [open_candidate(name_candidate(path)) for path in paths]
+    candidates = [name_candidate(path) for path in paths]
+    if all(one.layout == FlatLayout.name for one in candidates) and _lie_together(paths):
+        require_one_family(name, next(iter(paths)).parent, candidates)
+    opened = [open_candidate(candidate) for candidate in candidates]
     ignored += [str(one.problem) for one in opened if not one.has_weights and not one.is_foreign]
     found = [one for one in opened if one.has_weights or one.is_foreign]
     if not found:
@@ -127,11 +131,17 @@ def _discover_glob(name: str, matched: Sequence[Path]) -> RunRef:
     return build_run(name, found, are_named=False, notes=ignored)
 
 
+def _lie_together(paths: Iterable[Path]) -> bool:
+    return len({path.parent for path in paths}) == 1
+
+
 def _whole_checkpoint(path: Path) -> Path:
     """Return the directory for a file that only is a checkpoint with what lies beside it."""
-    is_part = path.name.endswith(INDEX_SUFFIX) or (
-        path.name.endswith(WEIGHTS_SUFFIX) and is_shard_name(path.stem)
-    )
+    is_shard = path.name.endswith(WEIGHTS_SUFFIX) and is_shard_name(path.stem)
+    group = name_candidate(path) if is_shard else None
+    if group is not None and group.files:
+        return group.path
+    is_part = path.name.endswith(INDEX_SUFFIX) or is_shard
     is_whole_model = path.name.endswith(WEIGHTS_SUFFIX) and path.stem in MODEL_NAMES
     return path.parent if is_part or is_whole_model else path
 
@@ -171,7 +181,8 @@ def _discover_directory(name: str, path: Path) -> RunRef:
     in_files = () if is_pipeline else FlatLayout().find_candidates(listing)
     flat = [open_candidate(candidate) for candidate in in_files]
     if flat:
-        used = {one.candidate.path for one in flat}
+        require_one_family(name, path, in_files)
+        used = {file for one in in_files for file in (one.path, *one.files)}
         rest = [file for file in listing.weight_files if file not in used]
         notes += _note_unused([file for file in rest if not is_set_aside(file.stem)])
         return build_run(name, flat, are_named=False, notes=notes, root=path)
@@ -254,6 +265,8 @@ def _nothing_found(
     found += f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
     run = _run_inside(listing)
     advice = f"did you mean {display_name(str(run))}?" if run else "name the directory of a run"
+    if len(listing.weight_files) > 1:
+        advice = "the names of its files tell no steps: name the files one by one, in their order"
     msg = f"{subject}: holds no checkpoints, expected {_examples()}; found {found} ({advice})"
     return NothingMatchedError(msg)
 
