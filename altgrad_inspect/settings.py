@@ -41,6 +41,7 @@ def _require(condition: bool, setting: str, value: object, expected: str) -> Non
         raise ConfigError(msg)
 
 
+Order = Literal["step", "name", "given"]
 Adapters = Literal["stored", "merged"]
 MERGED: Final[Adapters] = "merged"
 """Each pair of matrices of an adapter is one layer: the update that it makes."""
@@ -48,7 +49,7 @@ MERGED: Final[Adapters] = "merged"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionSettings:
-    """Which checkpoints and layers are looked at.
+    """Which checkpoints and layers are looked at, and in which order.
 
     Attributes:
         layers: Patterns of the layers to look at; all layers if empty. A pattern is a
@@ -57,6 +58,9 @@ class SelectionSettings:
         steps: ``FIRST:LAST:STRIDE``, each part optional, both ends included; the stride
             counts checkpoints from the first one kept.
         last: Only the last N checkpoints, at least 1; all if None.
+        order: What puts the checkpoints in order: ``step``, from a checkpoint's own files or
+            else its name; ``name``; or ``given``, as they were named one by one. The latter two
+            number them from 0, and those numbers are their steps.
         adapters: ``stored`` looks at the matrices of an adapter as they are; ``merged`` at the
             update that each pair of them makes to the base model.
     """
@@ -65,6 +69,7 @@ class SelectionSettings:
     exclude: tuple[str, ...] = ()
     steps: str | None = None
     last: int | None = None
+    order: Order = "step"
     adapters: Adapters = "stored"
 
     def __post_init__(self) -> None:

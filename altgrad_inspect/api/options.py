@@ -13,6 +13,7 @@ from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
     Adapters,
     FlipSettings,
+    Order,
     RankMethod,
     RankMetrics,
     RankSettings,
@@ -41,10 +42,12 @@ class SelectionOptions(LayerOptions, total=False):
     Attributes:
         steps: ``FIRST:LAST:STRIDE``, each optional.
         last: Only the last N checkpoints.
+        order: ``step``; ``name`` or ``given``, which number the checkpoints from 0.
     """
 
     steps: str | None
     last: int | None
+    order: str
 
 
 class WorkOptions(TypedDict, total=False):
@@ -117,13 +120,15 @@ def read_selection(options: SelectionOptions) -> SelectionSettings:
     """Return what part of a run the options ask for.
 
     Raises:
-        ConfigError: A value is not known or out of range.
+        ConfigError: A value is out of range or not known.
     """
+    order = _check_choice("order", options.get("order", "step"), get_args(Order))
     return SelectionSettings(
         layers=tuple(options.get("layers", ())),
         exclude=tuple(options.get("exclude", ())),
         steps=options.get("steps"),
         last=options.get("last"),
+        order=cast("Order", order),
         adapters=cast(
             "Adapters",
             _check_choice("adapters", options.get("adapters", "stored"), get_args(Adapters)),

@@ -1,9 +1,15 @@
 """What looked like a checkpoint by its name, opened: its step, its files, what is wrong."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
-from altgrad_inspect.checkpoints.layouts.components import find_components
+from altgrad_inspect.checkpoints.assemblies import DCP_SHARDS, OLMO, assemble_layers
+from altgrad_inspect.checkpoints.assemblies.olmo import has_olmo_keys
+from altgrad_inspect.checkpoints.layouts.components import find_components, is_pipeline
+from altgrad_inspect.checkpoints.layouts.contents import find_contents
+from altgrad_inspect.checkpoints.layouts.dcp_shards import DIRECTORY as SHARDED
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout, find_flat
 from altgrad_inspect.checkpoints.layouts.foreign import (
     describe_foreign_directory,
@@ -11,6 +17,7 @@ from altgrad_inspect.checkpoints.layouts.foreign import (
 )
 from altgrad_inspect.checkpoints.layouts.hub_cache import find_revision, name_revision
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing, read_listing
+from altgrad_inspect.checkpoints.layouts.nanotron import METADATA_NAME, read_last_train_step
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
 from altgrad_inspect.checkpoints.layouts.step_directories import StepDirectoriesLayout
 from altgrad_inspect.checkpoints.layouts.step_names import is_shard_name, parse_step_name
@@ -20,13 +27,19 @@ from altgrad_inspect.checkpoints.layouts.weights import (
     Weights,
     check_weights,
     find_stem,
-    find_weights,
     shard_stem,
 )
-from altgrad_inspect.checkpoints.trainer_state import read_global_step
+from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
+from altgrad_inspect.refs import PLAIN, CheckpointRef
+
+_STEP_FILES: Final[tuple[tuple[str, Callable[[Path], int | None]], ...]] = (
+    (FILE_NAME, read_global_step),
+    (METADATA_NAME, read_last_train_step),
+)
+"""Where trainers write down the step of a checkpoint, and how it is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,8 @@ class OpenedCandidate:
         has_weights: There are weights, even if not all of them.
         is_foreign: There are weights of another kind, which are never opened.
         notes: What is worth a sentence.
+        step_notes: How ``step`` was found, where that is worth one.
+        shapes: Of its layers, where they are only known from the shards that are there.
     """
 
     candidate: Candidate
@@ -50,6 +65,8 @@ class OpenedCandidate:
     has_weights: bool = True
     is_foreign: bool = False
     notes: tuple[str, ...] = ()
+    step_notes: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -61,9 +78,11 @@ class OpenedCandidate:
 def name_candidate(path: Path) -> Candidate:
     """Make a candidate of a directory or file that the user named.
 
-    A file called ``model.safetensors`` has the step of its directory.
+    A file called ``model.safetensors`` has the step of its directory, and so has ``sharded/``.
     """
     named = Path.cwd() / path
+    if named.name == SHARDED:
+        return _at(path, name_candidate(path.absolute().parent))
     if path.is_dir():
         return _name_directory(path, named)
     if named.stem in MODEL_NAMES:
@@ -129,42 +148,77 @@ def _at(path: Path, found: Candidate) -> Candidate:
 def open_candidate(candidate: Candidate) -> OpenedCandidate:
     """Find the weights of a candidate and read their headers; never raises for its content."""
     is_directory = candidate.path.is_dir()
-    step, notes = _read_step(candidate, is_directory=is_directory)
+    step, step_notes = _read_step(candidate, is_directory=is_directory)
     try:
         weights = _find_in_directory(candidate) if is_directory else _open_file(candidate)
         if weights is not None:
-            check_weights(weights)
-            notes += weights.notes
-            notes += [
+            candidate = replace(candidate, layout=weights.layout or candidate.layout)
+            weights, shapes = _check_assembly(candidate, weights)
+            beside = (
                 f"{display_name(str(file))}: lies beside the weights and is not read"
                 for file in weights.left_out
-            ]
+            )
             return OpenedCandidate(
-                candidate=candidate, step=step, weights=weights, notes=tuple(notes)
+                candidate=candidate,
+                step=step,
+                weights=weights,
+                notes=(*weights.notes, *beside),
+                step_notes=step_notes,
+                shapes=shapes,
             )
     except CheckpointError as error:
-        return OpenedCandidate(candidate=candidate, step=step, problem=error, notes=tuple(notes))
-    return _open_without_weights(candidate, step, tuple(notes))
+        return OpenedCandidate(candidate=candidate, step=step, problem=error, step_notes=step_notes)
+    return _open_without_weights(candidate, step, step_notes)
 
 
-def _read_step(candidate: Candidate, *, is_directory: bool) -> tuple[int | None, list[str]]:
+def _check_assembly(
+    candidate: Candidate, weights: Weights
+) -> tuple[Weights, dict[str, tuple[int, ...]]]:
+    """Read the headers, and see whether the files make whole layers where they hold parts."""
+    headers = check_weights(weights)
+    if weights.assembly == PLAIN and has_olmo_keys(headers):
+        weights = replace(weights, assembly=OLMO)
+    if weights.assembly == PLAIN:
+        return weights, {}
+    ref = CheckpointRef(
+        step=0,
+        path=candidate.path,
+        layout=candidate.layout,
+        files=weights.files,
+        assembly=weights.assembly,
+        layer_files=weights.layer_files,
+    )
+    layers, _ = assemble_layers(ref, headers)
+    if weights.assembly != DCP_SHARDS:
+        return weights, {}
+    return weights, {name: layer.shape for name, layer in layers.items()}
+
+
+def _read_step(candidate: Candidate, *, is_directory: bool) -> tuple[int | None, tuple[str, ...]]:
     subject = display_name(str(candidate.path))
     if not is_directory and candidate.path.stem not in MODEL_NAMES:
-        return candidate.step, []  # the file beside it describes other checkpoints too
-    try:
-        step = read_global_step(candidate.path if is_directory else candidate.path.parent)
-    except CheckpointError as error:
-        return candidate.step, [f"{error}; the step is taken from the name"]
-    if step is None:
-        return candidate.step, []
-    if candidate.unit == "step" and step != candidate.step:
-        return step, [f"{subject}: its trainer_state.json says step {step}, which counts"]
-    return step, []
+        return candidate.step, ()  # the file beside it describes other checkpoints too
+    directory = candidate.path if is_directory else candidate.path.parent
+    for name, read in _STEP_FILES:
+        try:
+            step = read(directory)
+        except CheckpointError as error:
+            return candidate.step, (f"{error}; the step is taken from the name",)
+        if step is None:
+            continue
+        says_a_step = candidate.unit == "step" or name != FILE_NAME
+        if says_a_step and candidate.step not in {step, None}:
+            return step, (f"{subject}: its {name} says step {step}, which counts",)
+        return step, ()
+    return candidate.step, ()
 
 
 def _find_in_directory(candidate: Candidate) -> Weights | None:
     listing = read_listing(candidate.path)
-    return find_components(listing, is_step=candidate.unit != "") or find_weights(listing)
+    is_step = candidate.unit != ""
+    if is_pipeline(listing):
+        return find_components(listing, is_step=is_step) or find_contents(listing)
+    return find_contents(listing) or find_components(listing, is_step=is_step)
 
 
 def _open_file(candidate: Candidate) -> Weights:
@@ -177,6 +231,9 @@ def _open_file(candidate: Candidate) -> Weights:
     foreign = describe_foreign_file(path.name)
     if foreign is not None:
         what, advice = foreign
+        around = describe_foreign_directory(read_listing(path.parent))
+        if around is not None and around[0] == path.name:
+            _, what, advice = around
         msg = f"{subject}: is {what}, expected a safetensors file ({advice})"
         raise CheckpointError(msg)
     if path.name.endswith(INDEX_SUFFIX) or is_shard_name(path.stem):
@@ -189,7 +246,7 @@ def _open_file(candidate: Candidate) -> Weights:
 
 
 def _open_without_weights(
-    candidate: Candidate, step: int | None, notes: tuple[str, ...]
+    candidate: Candidate, step: int | None, step_notes: tuple[str, ...]
 ) -> OpenedCandidate:
     subject = display_name(str(candidate.path))
     foreign = describe_foreign_directory(read_listing(candidate.path))
@@ -218,5 +275,5 @@ def _open_without_weights(
         problem=CheckpointError(msg),
         has_weights=False,
         is_foreign=foreign is not None,
-        notes=notes,
+        step_notes=step_notes,
     )

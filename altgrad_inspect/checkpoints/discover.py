@@ -7,35 +7,53 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from altgrad_inspect.checkpoints.assemblies import NANOTRON
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate, name_candidate, open_candidate
 from altgrad_inspect.checkpoints.hub_runs import open_hub_cache
 from altgrad_inspect.checkpoints.layouts import LAYOUTS
-from altgrad_inspect.checkpoints.layouts.components import PIPELINE, DiffusersLayout
+from altgrad_inspect.checkpoints.layouts.components import (
+    PIPELINE,
+    DiffusersLayout,
+    is_pipeline,
+)
+from altgrad_inspect.checkpoints.layouts.contents import is_nested_checkpoint
 from altgrad_inspect.checkpoints.layouts.families import require_one_family
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
 from altgrad_inspect.checkpoints.layouts.hub_cache import is_hub_cache
-from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing, read_listing
+from altgrad_inspect.checkpoints.layouts.listing import (
+    WEIGHTS_SUFFIX,
+    Candidate,
+    Listing,
+    read_listing,
+)
+from altgrad_inspect.checkpoints.layouts.nanotron import read_latest
+from altgrad_inspect.checkpoints.layouts.olmo import find_unsharded_twins
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
 from altgrad_inspect.checkpoints.layouts.step_directories import StepDirectoriesLayout
 from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside, is_shard_name
 from altgrad_inspect.checkpoints.layouts.trainer import TrainerLayout
 from altgrad_inspect.checkpoints.layouts.weights import MODEL_NAMES
+from altgrad_inspect.checkpoints.ordering import note_latest
+from altgrad_inspect.checkpoints.repeated_notes import fold_repeats
 from altgrad_inspect.checkpoints.runs import build_run
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, NothingMatchedError
 from altgrad_inspect.refs import RunRef
+from altgrad_inspect.settings import Order
 
 _MOST_SHOWN: Final = 5
 _MOST_SEARCHED: Final = 50
 
 
-def discover_run(targets: Sequence[str | Path]) -> RunRef:
+def discover_run(targets: Sequence[str | Path], *, order: Order = "step") -> RunRef:
     """Find the checkpoints of a run and put them in order.
 
     Args:
         targets: One directory, one glob, or checkpoints (files or directories, also globs).
+        order: What decides: ``step``; ``name``, numbers by their value; or ``given``, the
+            order of ``targets``. The latter two number the checkpoints from 0.
 
     Returns:
         At least one complete checkpoint; incomplete ones are in ``skipped`` with a note,
@@ -45,6 +63,7 @@ def discover_run(targets: Sequence[str | Path]) -> RunRef:
         NothingMatchedError: A directory or a glob without any checkpoint.
         CheckpointError: A path that does not exist, a step that appears twice, a named
             checkpoint that cannot be used, or checkpoints of a kind that is not read.
+        ConfigError: The order is ``given``, and one name stands for several checkpoints.
     """
     names = [str(target) for target in targets]
     if not names:
@@ -54,14 +73,15 @@ def discover_run(targets: Sequence[str | Path]) -> RunRef:
     if len(names) > 1:
         named = [path for matched in paths for path in matched]
         opened = [open_candidate(name_candidate(_checkpoint_in(path))) for path in named]
-        return build_run(f"{names[0]} … {names[-1]}", opened, are_named=True)
+        return build_run(f"{names[0]} … {names[-1]}", opened, are_named=True, order=order)
     if paths[0] != [Path(names[0])]:
-        return _discover_glob(names[0], paths[0])
+        return _discover_glob(names[0], paths[0], order)
     path = paths[0][0]
     if path.is_dir():
-        return _discover_directory(names[0], path)
+        return _discover_directory(names[0], path, order)
     checkpoint = _whole_checkpoint(path) if path.name.endswith(INDEX_SUFFIX) else path
-    return build_run(names[0], [open_candidate(name_candidate(checkpoint))], are_named=True)
+    opened = [open_candidate(name_candidate(checkpoint))]
+    return build_run(names[0], opened, are_named=True, order=order)
 
 
 def _expand(name: str) -> list[Path]:
@@ -105,7 +125,7 @@ def _missing(name: str, path: Path) -> CheckpointError | NothingMatchedError:
     return CheckpointError(msg)
 
 
-def _discover_glob(name: str, matched: Sequence[Path]) -> RunRef:
+def _discover_glob(name: str, matched: Sequence[Path], order: Order) -> RunRef:
     paths: dict[Path, None] = {}
     ignored: list[str] = []
     asks_for_copies = is_set_aside(Path(name).name)  # e.g. checkpoint-*/unet_ema
@@ -128,7 +148,7 @@ def _discover_glob(name: str, matched: Sequence[Path]) -> RunRef:
             f"{_examples()} (check the glob)"
         )
         raise NothingMatchedError(msg)
-    return build_run(name, found, are_named=False, notes=ignored)
+    return build_run(name, found, are_named=False, notes=ignored, order=order)
 
 
 def _lie_together(paths: Iterable[Path]) -> bool:
@@ -162,51 +182,65 @@ def _checkpoint_in(path: Path) -> Path:
     return flat[0].path if len(flat) == 1 == len(listing.weight_files) else path
 
 
-def _discover_directory(name: str, path: Path) -> RunRef:
+def _discover_directory(name: str, path: Path, order: Order) -> RunRef:
     listing = read_listing(path)
     if is_hub_cache(listing):
         opened, notes = open_hub_cache(listing)
-        return build_run(name, opened, are_named=False, notes=notes)
+        return build_run(name, opened, are_named=False, notes=notes, order=order)
+    notes = [*_note_set_aside(listing), *_note_links(listing)]
     in_directories = [
         open_candidate(candidate)
         for layout in (TrainerLayout(), StepDirectoriesLayout())
         for candidate in layout.find_candidates(listing)
     ]
-    notes = [*_note_set_aside(listing), *_note_links(listing)]
     if any(one.has_weights for one in in_directories):
         steps, others = _split_off_others(in_directories)
-        notes += [*_note_beside(listing), *others]
-        return build_run(name, steps, are_named=False, notes=notes, root=path)
-    is_pipeline = any(file.name == PIPELINE for file in listing.files)
-    in_files = () if is_pipeline else FlatLayout().find_candidates(listing)
-    flat = [open_candidate(candidate) for candidate in in_files]
-    if flat:
+        notes += [*_note_beside(listing), *others, *_note_unfinished(path, steps)]
+        return build_run(name, steps, are_named=False, notes=notes, root=path, order=order)
+    in_files = () if is_pipeline(listing) else FlatLayout().find_candidates(listing)
+    if in_files:
         require_one_family(name, path, in_files)
-        used = {file for one in in_files for file in (one.path, *one.files)}
-        rest = [file for file in listing.weight_files if file not in used]
-        notes += _note_unused([file for file in rest if not is_set_aside(file.stem)])
-        return build_run(name, flat, are_named=False, notes=notes, root=path)
+        flat = [open_candidate(candidate) for candidate in in_files]
+        notes += _note_unused(listing, in_files)
+        return build_run(name, flat, are_named=False, notes=notes, root=path, order=order)
     if DiffusersLayout().find_candidates(listing):
         notes = _note_links(listing)  # which copies are kept apart is said with the components
-        return build_run(name, [open_candidate(name_candidate(path))], are_named=True, notes=notes)
-    if SingleLayout().find_candidates(listing):
-        return build_run(name, [open_candidate(name_candidate(path))], are_named=True, notes=notes)
-    raise _nothing_found(name, listing, in_directories)
+    elif not (SingleLayout().find_candidates(listing) or is_nested_checkpoint(listing)):
+        raise _nothing_found(name, listing, in_directories)
+    opened = [open_candidate(name_candidate(path))]
+    return build_run(name, opened, are_named=True, notes=notes, order=order)
 
 
 def _split_off_others(
     opened: Sequence[OpenedCandidate],
 ) -> tuple[list[OpenedCandidate], list[str]]:
-    """Take out directories without weights that are no loss: twins and bare numbers."""
-    twins = {(one.candidate.stage, one.step) for one in opened if one.problem is None}
-    steps, notes = [], []
+    """Take out what is no loss: sharded twins, directories without weights, bare numbers."""
+    complete = [one for one in opened if one.problem is None]
+    twins = {(one.candidate.stage, one.step) for one in complete}
+    sharded = find_unsharded_twins(
+        [one.candidate.path for one in opened], [one.candidate.path for one in complete]
+    )
+    steps: list[OpenedCandidate] = []
+    notes: list[tuple[str, str]] = []
     for one in opened:
+        shown = display_name(str(one.candidate.path))
         is_twin = (one.candidate.stage, one.step) in twins
-        if one.has_weights or not (is_twin or one.candidate.unit == ""):
+        if one.candidate.path in sharded:
+            notes.append((shown, f"{shown}: is not read, its unsharded copy is the same step"))
+        elif one.has_weights or not (is_twin or one.candidate.unit == ""):
             steps.append(one)
         else:
-            notes.append(f"not read: {one.problem}")
-    return steps, notes
+            notes.append((shown, f"not read: {one.problem}"))
+    return steps, fold_repeats(notes)
+
+
+def _note_unfinished(root: Path, opened: Sequence[OpenedCandidate]) -> list[str]:
+    steps = [
+        one.step or 0
+        for one in opened
+        if one.weights is not None and one.weights.layout == NANOTRON
+    ]
+    return note_latest(str(root), max(steps), read_latest(root)) if steps else []
 
 
 def _note_set_aside(listing: Listing) -> list[str]:
@@ -243,8 +277,13 @@ def _note_beside(listing: Listing) -> list[str]:
     return [f"{shown}: a model beside the checkpoints is not a step of the run"]
 
 
-def _note_unused(files: Sequence[Path]) -> list[str]:
-    return [f"{display_name(str(file))}: has no step in its name and is not read" for file in files]
+def _note_unused(listing: Listing, candidates: Sequence[Candidate]) -> list[str]:
+    used = {file for one in candidates for file in (one.path, *one.files)}
+    return [
+        f"{display_name(str(file))}: has no step in its name and is not read"
+        for file in listing.weight_files
+        if file not in used and not is_set_aside(file.stem)
+    ]
 
 
 def _nothing_found(

@@ -29,6 +29,19 @@ def read_json_object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str
             )
             raise CheckpointError(msg)
         content = reader.read(0, reader.size_bytes)
+    return parse_json_object(subject, content)
+
+
+def parse_json_object(subject: str, content: bytes) -> dict[str, object]:
+    """Parse one JSON object; ``NaN`` and ``Infinity`` are numbers.
+
+    Args:
+        subject: What the messages begin with.
+        content: The JSON, as UTF-8.
+
+    Raises:
+        CheckpointError: It is no JSON object, holds too many values, or gives a key twice.
+    """
     # Every array and object costs far more memory than its two characters.
     if content.count(b"[") + content.count(b"{") + content.count(b",") > _MAX_VALUES:
         msg = f"{subject}: holds more values than any real file, expected fewer (save it again)"

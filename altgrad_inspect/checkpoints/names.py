@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
+
+from altgrad_inspect.display import display_name
 
 WRAPPERS: Final = frozenset(
     {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -30,3 +33,12 @@ def normalise_names(stored_names: Sequence[str]) -> tuple[dict[str, str], tuple[
     count = Counter(short.values())
     kept = tuple(stored for stored in stored_names if count[short[stored]] > 1)
     return {**short, **{stored: stored for stored in kept}}, kept
+
+
+def note_kept_names(path: Path, kept: Sequence[str]) -> list[str]:
+    """Say of each layer of the checkpoint at ``path`` that keeps its stored name why it does."""
+    return [
+        f"{display_name(str(path))}: layer '{display_name(stored, limit=80)}' keeps its stored "
+        "name, because another layer has the same one without wrapper parts"
+        for stored in kept
+    ]

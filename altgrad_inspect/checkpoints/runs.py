@@ -6,11 +6,20 @@ from itertools import pairwise
 from pathlib import Path
 
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate
+from altgrad_inspect.checkpoints.neighbours import find_lost_ranks
+from altgrad_inspect.checkpoints.ordering import (
+    note_counters,
+    note_gaps,
+    number_in_order,
+    require_one_branch,
+)
+from altgrad_inspect.checkpoints.repeated_notes import fold_repeats
 from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step, read_losses
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError, HeaderError
 from altgrad_inspect.records import Status
 from altgrad_inspect.refs import PLAIN, CheckpointRef, RunRef
+from altgrad_inspect.settings import Order
 
 
 def build_run(
@@ -20,8 +29,9 @@ def build_run(
     are_named: bool,
     notes: Sequence[str] = (),
     root: Path | None = None,
+    order: Order = "step",
 ) -> RunRef:
-    """Order checkpoints by stage and step.
+    """Order checkpoints by stage and step, or as the user asks.
 
     Args:
         subject: What the user named, as text.
@@ -30,35 +40,51 @@ def build_run(
             and not left out.
         notes: What is to be said first.
         root: The directory of the run, where its log may lie.
+        order: What decides: ``step``; ``name``; or ``given``, which needs named ones.
 
     Raises:
-        CheckpointError: A step appears twice, or no checkpoint can be used.
+        CheckpointError: A step appears twice, checkpoints are no sequence, or none can be used.
+        ConfigError: They were not given in an order.
     """
+    shown = display_name(subject)
+    opened, about_order = number_in_order(shown, opened, order, are_named=are_named)
+    opened, about_ranks = find_lost_ranks(opened)
     problems = [one.problem for one in opened if one.problem is not None]
     if problems and (are_named or len(opened) == 1):
         raise problems[0]
     complete = [one for one in opened if one.problem is None]
     if not complete:
         msg = (
-            f"{display_name(subject)}: none of its {len(opened)} checkpoints is complete, expected "
+            f"{shown}: none of its {len(opened)} checkpoints is complete, expected "
             f"at least one (the first: {problems[0]})"
         )
         raise CheckpointError(msg) from problems[0]
-    numbered, numbering = _number(display_name(subject), complete)
+    if order == "step":
+        require_one_branch(shown, complete)
+    numbered, numbering = _number(shown, complete)
     checkpoints = tuple(sorted(numbered, key=lambda ref: (ref.stage, ref.step)))
-    _require_increasing(display_name(subject), checkpoints)
+    _require_increasing(shown, checkpoints)
     newest = (checkpoints[-1].stage, checkpoints[-1].step)
     skipped = [_leave_out(one, newest) for one in opened if one.problem is not None]
-    losses, about_losses = _find_losses(complete, root)
+    # Numbers that are no steps have no losses: the log knows steps.
+    losses, about_losses = _find_losses(complete, root) if order == "step" else ((), [])
     return RunRef(
         path=subject,
         checkpoints=checkpoints,
         skipped=tuple(sorted(skipped, key=lambda ref: (ref.stage, ref.step, str(ref.path)))),
         notes=(
             *notes,
+            *about_order,
             *numbering,
             *_note_units(complete),
-            *dict.fromkeys(note for one in opened for note in one.notes),
+            *(note_gaps(shown, checkpoints) if order == "step" else ()),
+            *(note_counters(shown, checkpoints) if order == "step" else ()),
+            *fold_repeats(
+                (display_name(str(one.candidate.path)), note)
+                for one in opened
+                for note in (*one.step_notes, *one.notes)
+            ),
+            *about_ranks,
             *about_losses,
         ),
         losses=losses,
@@ -117,13 +143,14 @@ def _require_increasing(subject: str, checkpoints: Sequence[CheckpointRef]) -> N
         if earlier.stage != later.stage and later.step <= earlier.step:
             msg = (
                 f"{subject}: steps start again at stage {later.stage} ({names}), expected steps "
-                "that increase (name the checkpoints of one stage, for example by a glob)"
+                "that increase (name the checkpoints of one stage, for example by a glob, or "
+                "number them all with --order name)"
             )
             raise CheckpointError(msg)
         if later.step == earlier.step:
             msg = (
                 f"{subject}: step {later.step} appears twice: {names}, expected one checkpoint a "
-                "step (move one away, or name the checkpoints to read)"
+                "step (move one away, name the checkpoints to read, or number them with --order)"
             )
             raise CheckpointError(msg)
 

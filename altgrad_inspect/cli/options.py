@@ -91,6 +91,15 @@ Steps = Annotated[
 Last = Annotated[
     int | None, typer.Option("--last", metavar="N", help="Only the last N checkpoints.")
 ]
+Order = Annotated[
+    str,
+    typer.Option(
+        "--order",
+        metavar="ORDER",
+        help="step; name; or given, as named on the command line. The latter two number "
+        "checkpoints from 0.",
+    ),
+]
 Adapters = Annotated[
     str,
     typer.Option(

@@ -19,6 +19,7 @@ def sweep(
     exclude: options.Exclude = None,
     steps: options.Steps = None,
     last: options.Last = None,
+    order: options.Order = "step",
     adapters: options.Adapters = "stored",
     quant: Annotated[
         list[str] | None,
@@ -55,6 +56,7 @@ def sweep(
             exclude=exclude or (),
             steps=steps,
             last=last,
+            order=order,
             adapters=adapters,
             device=device,
             jobs=jobs,

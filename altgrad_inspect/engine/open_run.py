@@ -47,7 +47,7 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         NothingMatchedError: There is no checkpoint, or nothing matches the selection.
     """
     targets = [target] if isinstance(target, str | Path) else list(target)
-    discovered = discover_run(targets)
+    discovered = discover_run(targets, order=selection.order)
     run = select_checkpoints(discovered, steps=selection.steps, last=selection.last)
     opened: list[Checkpoint] = []
     records: list[CheckpointRecord] = []

@@ -57,9 +57,8 @@ def test_flat_files_are_ordered_by_the_step_in_their_names(
         (["iter_0001000", "iter_0000500"], [500, 1000], "step-directories"),
         (["epoch_3", "epoch_0"], [0, 3], "step-directories"),
         (["250", "1000"], [250, 1000], "step-directories"),
-        (["checkpoint_0", "checkpoint_1"], [0, 1], "step-directories"),
         (["global_step10", "global_step9"], [9, 10], "step-directories"),
-        (["step1000-unsharded", "step2000-unsharded"], [1000, 2000], "step-directories"),
+        (["step1000-unsharded", "step2000-unsharded"], [1000, 2000], "olmo"),
     ],
 )
 def test_directories_are_ordered_by_the_step_in_their_names(
@@ -227,13 +226,13 @@ def test_a_file_without_a_step_beside_flat_ones_is_noted(tmp_path: Path) -> None
     assert mention(run, "tokens.safetensors: has no step in its name and is not read")
 
 
-def test_a_second_model_beside_the_weights_is_noted(tmp_path: Path) -> None:
-    write_weights(tmp_path / "checkpoint_0" / "model.safetensors")
-    write_weights(tmp_path / "checkpoint_0" / "model_1.safetensors")
+def test_a_second_file_beside_the_weights_is_noted(tmp_path: Path) -> None:
+    write_weights(tmp_path / "checkpoint-0" / "model.safetensors")
+    write_weights(tmp_path / "checkpoint-0" / "model_1.safetensors")
     run = discover_run([tmp_path])
     assert [file.name for file in run.checkpoints[0].files] == ["model.safetensors"]
     assert mention(run, "model_1.safetensors: lies beside the weights and is not read")
-    assert steps(discover_run([tmp_path / "checkpoint_0"])) == [0]
+    assert steps(discover_run([tmp_path / "checkpoint-0"])) == [0]
 
 
 def test_mixed_units_are_noted(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_every_command_has_the_same_selection(
         "exclude": ["norm"],
         "steps": "20:",
         "last": 3,
+        "order": "step",
         "adapters": "stored",
     }
 

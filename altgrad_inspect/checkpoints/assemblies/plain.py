@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from altgrad_inspect.checkpoints.header import Header
-from altgrad_inspect.checkpoints.names import normalise_names
+from altgrad_inspect.checkpoints.names import normalise_names, note_kept_names
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.refs import CheckpointRef, FileRef, LayerRef
@@ -37,12 +37,7 @@ def assemble_plain(
         names[stored]: build_tensor(names[stored], stored, *headers[path])
         for stored, path in home.items()
     }
-    notes = tuple(
-        f"{display_name(str(ref.path))}: layer '{display_name(stored, limit=80)}' keeps its stored "
-        "name, because another layer has the same one without wrapper parts"
-        for stored in kept
-    )
-    return dict(sorted(layers.items())), notes
+    return dict(sorted(layers.items())), tuple(note_kept_names(ref.path, kept))
 
 
 def _require_promised(ref: CheckpointRef, home: Mapping[str, Path]) -> None:

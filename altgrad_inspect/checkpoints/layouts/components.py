@@ -17,14 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from altgrad_inspect.checkpoints.assemblies import COMPONENTS
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing, read_listing
 from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside, parse_step_name
 from altgrad_inspect.checkpoints.layouts.weights import Weights, find_weights
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
-
-ASSEMBLY: Final = "components"
-"""How files of several directories become layers; see ``checkpoints.assemblies``."""
 
 PIPELINE: Final = "model_index.json"
 """What says that a directory is a diffusers pipeline."""
@@ -47,7 +45,7 @@ class DiffusersLayout:
 
     def find_candidates(self, listing: Listing) -> tuple[Candidate, ...]:
         """Return the directory itself if it is one."""
-        found = _is_pipeline(listing) or (
+        found = is_pipeline(listing) or (
             not listing.weight_files and _is_diffusers(_find_inside(listing))
         )
         return (Candidate(path=listing.path, layout=self.name),) if found else ()
@@ -68,11 +66,10 @@ def find_components(listing: Listing, *, is_step: bool) -> Weights | None:
     Raises:
         CheckpointError: A component is incomplete.
     """
-    is_pipeline = _is_pipeline(listing)
-    if listing.weight_files and not is_pipeline:
+    if listing.weight_files and not is_pipeline(listing):
         return None
     inside = _find_inside(listing)
-    is_diffusers = is_pipeline or _is_diffusers(inside)
+    is_diffusers = is_pipeline(listing) or _is_diffusers(inside)
     if not (is_diffusers or is_step):
         return None
     components = {name: find_weights(found) for name, found in inside.items()}
@@ -100,13 +97,14 @@ def _join(
         },
         left_out=tuple(file for found in components.values() for file in found.left_out),
         components=components,
-        assembly=ASSEMBLY,
+        assembly=COMPONENTS,
         layout=layout,
         notes=notes,
     )
 
 
-def _is_pipeline(listing: Listing) -> bool:
+def is_pipeline(listing: Listing) -> bool:
+    """Say whether a directory is a diffusers pipeline, whatever else lies in it."""
     return any(file.name == PIPELINE for file in listing.files)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from altgrad_inspect.checkpoints.assemblies.dcp_shards import FILE_NAME as DCP_FILE_NAME
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing
 from altgrad_inspect.checkpoints.layouts.step_names import (
     StepName,
@@ -68,7 +69,11 @@ def find_flat(path: Path, listing: Listing) -> Candidate | None:
 
 def _group(listing: Listing) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
     """Return the whole files by their names without suffix, and the shards by what they share."""
-    usual = [file for file in listing.weight_files if not is_set_aside(file.stem)]
+    usual = [
+        file
+        for file in listing.weight_files
+        if not is_set_aside(file.stem) and not DCP_FILE_NAME.fullmatch(file.name)
+    ]
     files = {file.stem: file for file in usual if shard_stem(file.stem) is None}
     groups: dict[str, tuple[Path, ...]] = {}
     for file in usual:

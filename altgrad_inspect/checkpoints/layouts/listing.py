@@ -93,7 +93,7 @@ def read_listing(directory: Path) -> Listing:
                 continue
             if entry.is_symlink() and _link_parent(path) == home:
                 links.append(path)
-            elif entry.is_dir():
+            elif _is_directory(entry):
                 directories.append(path)
             else:
                 files.append(path)
@@ -106,6 +106,13 @@ def read_listing(directory: Path) -> Listing:
     return Listing(
         path=directory, directories=tuple(directories), files=tuple(files), links=tuple(links)
     )
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, which only matters to who opens it
+        return False
 
 
 def _link_parent(link: Path) -> Path | None:

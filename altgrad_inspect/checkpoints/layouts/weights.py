@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from altgrad_inspect.checkpoints.header import read_header
+from altgrad_inspect.checkpoints.header import Header, read_header
 from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing
 from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX, read_weight_index
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.refs import PLAIN
+from altgrad_inspect.refs import PLAIN, FileRef
 from altgrad_inspect.storage.local import LocalReader
 
 MODEL_NAMES: Final = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_lora_weights")
@@ -31,9 +31,9 @@ class Weights:
         left_out: Other safetensors files in the directory.
         components: By directory, the files of each model, where there are several; ``files``
             are then those of all, and the keys of ``layer_files`` begin with the directory.
-        assembly: How the files become layers.
-        layout: The layout that recognised them, if that is not the one of the run.
-        notes: What is worth a sentence; said once where several checkpoints give the same.
+        assembly: How the files become stored tensors; see ``checkpoints.assemblies``.
+        layout: The layout that the content gives away; None if only names speak for one.
+        notes: What is worth a sentence.
     """
 
     files: tuple[Path, ...]
@@ -82,22 +82,26 @@ def shard_stem(stem: str) -> str | None:
     return match["stem"] if match else None
 
 
-def check_weights(weights: Weights) -> None:
+def check_weights(weights: Weights) -> dict[Path, tuple[FileRef, Header]]:
     """Read every header: each file must be whole, and hold the layers its index promises.
+
+    Returns:
+        The headers, in the order of the files.
 
     Raises:
         CheckpointError: A file is unreadable, truncated, or lacks a layer.
     """
     if weights.components:
-        for component in weights.components.values():
-            check_weights(component)
-        return
+        parts = [check_weights(component) for component in weights.components.values()]
+        return {file: header for part in parts for file, header in part.items()}
     promised: dict[str, list[str]] = {}
     for layer, file_name in weights.layer_files.items():
         promised.setdefault(file_name, []).append(layer)
+    headers: dict[Path, tuple[FileRef, Header]] = {}
     for file in weights.files:
         with LocalReader(file) as reader:
-            tensors = read_header(reader).tensors
+            headers[file] = (reader.file, read_header(reader))
+        tensors = headers[file][1].tensors
         missing = [layer for layer in promised.get(file.name, ()) if layer not in tensors]
         if missing:
             msg = (
@@ -106,6 +110,7 @@ def check_weights(weights: Weights) -> None:
                 f"all {len(promised[file.name])} (save or copy the checkpoint again)"
             )
             raise CheckpointError(msg)
+    return headers
 
 
 def _find_indexed(index: Path) -> Weights:
@@ -134,7 +139,7 @@ def _find_shards(listing: Listing, stem: str) -> Weights | None:
 
 def _with_left_out(found: Weights, listing: Listing) -> Weights:
     left_out = tuple(file for file in listing.weight_files if file not in found.files)
-    return Weights(files=found.files, layer_files=found.layer_files, left_out=left_out)
+    return replace(found, left_out=left_out)
 
 
 def _missing_shard(directory: Path, name: str, which: str) -> CheckpointError:

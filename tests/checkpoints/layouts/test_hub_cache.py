@@ -198,6 +198,16 @@ def test_the_only_snapshot_needs_no_branch_and_several_do(tmp_path: Path) -> Non
         discover_run([repository])
 
 
+def test_branches_that_were_trained_beside_each_other_are_refused_by_name(tmp_path: Path) -> None:
+    refs = [f"stage2-ingredient{which}-step{step}" for which in (1, 2) for step in (10, 20)]
+    for ref in refs:
+        write_revision(tmp_path, ref, tensors())
+    with pytest.raises(CheckpointError, match=r"stage2-ingredient1 \(2 checkpoints, steps 10 to 2"):
+        discover_run([tmp_path])
+    run = discover_run([tmp_path], order="name")
+    assert [ref.label for ref in run.checkpoints] == [f"refs/{ref}" for ref in refs]
+
+
 def test_a_snapshot_that_is_named_has_the_step_of_its_branch(tmp_path: Path) -> None:
     write_cache(tmp_path, ("step3000", "step1000", "step2000"))
     run = discover_run([str(tmp_path / "snapshots" / "*")])

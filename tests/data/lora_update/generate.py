@@ -8,11 +8,11 @@ Development only: the tests read what is committed beside this file.
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model  # type: ignore[import-not-found]
+from peft.tuners.lora import LoraLayer  # type: ignore[import-not-found]
 from safetensors.torch import save_file
 from torch import nn
-from transformers.pytorch_utils import Conv1D
+from transformers.pytorch_utils import Conv1D  # type: ignore[import-not-found]
 
 HERE = Path(__file__).parent
 
@@ -43,7 +43,7 @@ class Transposed(nn.Module):
 
 
 EVERYTHING = ["embed", "q_proj", "o_proj", "line", "image", "point", "volume"]
-ADAPTERS = {
+ADAPTERS: dict[str, tuple[type[nn.Module], torch.dtype, dict[str, object]]] = {
     "plain": (Model, torch.float32, {"r": 2, "lora_alpha": 5, "modules_to_save": ["score"]}),
     "rslora": (Model, torch.float32, {"r": 3, "lora_alpha": 7, "use_rslora": True}),
     "patterns": (
