@@ -26,7 +26,7 @@ SNAPSHOTS: Final = "snapshots"
 MAIN: Final = "main"
 _REPOSITORY: Final = "models--"
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
-_NOT_BRANCHES: Final = ("pr/", "convert/")
+_NOT_BRANCHES: Final = "refs/"  # pull requests, and copies that the hub converted
 _LARGEST_REF_BYTES: Final = 1024
 _MOST_LEVELS: Final = 5
 

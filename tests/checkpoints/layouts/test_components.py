@@ -119,6 +119,15 @@ def test_a_pipeline_beside_the_checkpoints_is_noted_and_not_a_step(tmp_path: Pat
     assert mention(found, "model_index.json: a model beside the checkpoints is not a step")
 
 
+def test_steps_beside_a_pipeline_are_no_components_of_it(tmp_path: Path) -> None:
+    write_components(tmp_path / "out", train(SHAPES, [0])[0], shards=False)
+    write_json(tmp_path / "out" / "model_index.json", {})
+    write_weights(tmp_path / "out" / "checkpoint-5" / "model.safetensors")
+    other = write_weights(tmp_path / "other.safetensors")
+    pipeline, _ = discover_run([tmp_path / "out", other]).checkpoints
+    assert {file.parent.name for file in pipeline.files} == set(FILES)
+
+
 def test_components_without_a_pipeline_file_are_one_checkpoint(tmp_path: Path) -> None:
     write_components(tmp_path / "out", train(SHAPES, [0])[0], shards=False)
     (ref,) = discover_run([tmp_path / "out"]).checkpoints

@@ -75,7 +75,7 @@ def test_branches_that_tell_a_step_are_the_run(refs: tuple[str, ...], tmp_path: 
     run = write_cache(repository, refs)
     point(repository, "main", commit_of(refs[-1]))
     point(repository, "refs/pr/7", commit_of(refs[0]))
-    point(repository, "pr/8", commit_of(refs[0]))
+    point(repository, "refs/convert/step8", commit_of(refs[0]))
     found = discover_run([repository])
     numbered = {
         ref.step: layers for ref, layers in zip(found.checkpoints, run.values(), strict=True)
@@ -84,7 +84,8 @@ def test_branches_that_tell_a_step_are_the_run(refs: tuple[str, ...], tmp_path: 
     assert layouts(found) == {"hub-cache"}
     assert [ref.path.name for ref in found.checkpoints] == [commit_of(ref) for ref in refs]
     assert found.skipped == ()
-    assert mention(found, "no step of the run by its name: main")
+    (note,) = found.notes
+    assert note.endswith("no step of the run by its name: main")
     assert_same_as_plain(repository, numbered, tmp_path / "plain")
     paths = list(ai.ls(repository).to_pandas("checkpoints")["path"])
     assert paths == [f"refs/{ref}" for ref in refs]
