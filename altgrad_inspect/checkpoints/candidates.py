@@ -7,7 +7,11 @@ from typing import Final
 
 from altgrad_inspect.checkpoints.assemblies import DCP_SHARDS, OLMO, assemble_layers
 from altgrad_inspect.checkpoints.assemblies.olmo import has_olmo_keys
-from altgrad_inspect.checkpoints.layouts.components import find_components, is_pipeline
+from altgrad_inspect.checkpoints.layouts.components import (
+    describe_foreign_components,
+    find_components,
+    is_pipeline,
+)
 from altgrad_inspect.checkpoints.layouts.contents import find_contents
 from altgrad_inspect.checkpoints.layouts.dcp_shards import DIRECTORY as SHARDED
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout, find_flat
@@ -249,14 +253,14 @@ def _open_without_weights(
     candidate: Candidate, step: int | None, step_notes: tuple[str, ...]
 ) -> OpenedCandidate:
     subject = display_name(str(candidate.path))
-    foreign = describe_foreign_directory(read_listing(candidate.path))
-    weight_files = read_listing(candidate.path).weight_files
-    if len(weight_files) > 1:
-        shown = ", ".join(display_name(file.name, limit=60) for file in weight_files[:2])
+    listing = read_listing(candidate.path)
+    foreign = describe_foreign_directory(listing) or describe_foreign_components(listing)
+    if len(listing.weight_files) > 1:
+        shown = ", ".join(display_name(file.name, limit=60) for file in listing.weight_files[:2])
         msg = (
-            f"{subject}: holds {len(weight_files)} safetensors files, {shown} among them, and none "
-            "is called model.safetensors, expected to know which one is the model (name the files "
-            "by a glob)"
+            f"{subject}: holds {len(listing.weight_files)} safetensors files, {shown} among them, "
+            "and none is called model.safetensors, expected to know which one is the model (name "
+            "the files by a glob)"
         )
     elif foreign is None:
         msg = (

@@ -14,6 +14,7 @@ from altgrad_inspect.checkpoints.layouts import LAYOUTS
 from altgrad_inspect.checkpoints.layouts.components import (
     PIPELINE,
     DiffusersLayout,
+    describe_foreign_components,
     is_pipeline,
 )
 from altgrad_inspect.checkpoints.layouts.contents import is_nested_checkpoint
@@ -293,7 +294,7 @@ def _nothing_found(
         if one.is_foreign and one.problem is not None:
             return one.problem
     subject = display_name(name)
-    foreign = describe_foreign_directory(listing)
+    foreign = describe_foreign_directory(listing) or describe_foreign_components(listing)
     if foreign is not None:
         file_name, what, advice = foreign
         msg = f"{subject}: holds {display_name(file_name)}, {what}, expected {_examples()}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from altgrad_inspect.checkpoints.assemblies import COMPONENTS
+from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing, read_listing
 from altgrad_inspect.checkpoints.layouts.step_names import is_set_aside, parse_step_name
 from altgrad_inspect.checkpoints.layouts.weights import Weights, find_weights
@@ -101,6 +102,16 @@ def _join(
         layout=layout,
         notes=notes,
     )
+
+
+def describe_foreign_components(listing: Listing) -> tuple[str, str, str] | None:
+    """Say which file of a component is not read, what it is, and how to convert it."""
+    for name, inside in _find_inside(listing).items():
+        found = describe_foreign_directory(inside) if _DIFFUSERS_NAMES.fullmatch(name) else None
+        if found is not None:
+            file_name, what, advice = found
+            return f"{name}/{file_name}", what, advice
+    return None
 
 
 def is_pipeline(listing: Listing) -> bool:

@@ -189,6 +189,21 @@ def test_a_layer_that_the_index_of_a_component_lacks_is_an_error(tmp_path: Path)
         discover_run([tmp_path / "checkpoint-500"])
 
 
+def test_components_in_pickles_are_answered_and_never_opened(tmp_path: Path) -> None:
+    pickle = tmp_path / "checkpoint-5" / "unet" / "diffusion_pytorch_model.bin"
+    pickle.parent.mkdir(parents=True)
+    pickle.write_bytes(b"\x80\x02")
+    for target in (tmp_path, tmp_path / "checkpoint-5"):
+        with pytest.raises(
+            CheckpointError, match=r"holds unet/diffusion_pytorch_model.bin, a pick"
+        ):
+            discover_run([target])
+    write_run(tmp_path)
+    run = discover_run([tmp_path])
+    assert steps(run) == list(STEPS)
+    assert "which can run code and is never opened" in str(run.skipped[0].reason)
+
+
 def test_values_come_from_the_right_component(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     checkpoint = open_checkpoint(discover_run([tmp_path]).checkpoints[0])
