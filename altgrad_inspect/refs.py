@@ -55,6 +55,12 @@ class Piece:
 PLAIN: Final = "plain"
 """The scheme of a layer whose stored numbers are the weights, and of files that hold whole ones."""
 
+LORA_UPDATE: Final = "lora-update"
+"""The scheme of the update that an adapter makes, which is stored as two matrices."""
+
+CODELESS: Final = frozenset({PLAIN, LORA_UPDATE})
+"""Schemes that store numbers, and not codes of a format."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRef:
@@ -114,6 +120,8 @@ class CheckpointRef:
         stage: Training stage for layouts that restart steps, else 0; orders before step.
         path: The directory or file that is the checkpoint.
         layout: The layout that recognised it, e.g. ``"trainer"``.
+        label: What tables call it in place of its path: the branch of a hub cache. Empty if
+            its path says it.
         files: The safetensors files that hold its layers, in a stable order.
         assembly: How its files become layers; see ``checkpoints.assemblies``.
         layer_files: From an index file: layer -> its file; empty where there is no index.
@@ -130,6 +138,7 @@ class CheckpointRef:
     layer_files: Mapping[str, str] = field(default_factory=dict)
     status: Status = Status.OK
     reason: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

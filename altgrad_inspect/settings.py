@@ -42,6 +42,9 @@ def _require(condition: bool, setting: str, value: object, expected: str) -> Non
 
 
 Order = Literal["step", "name", "given"]
+Adapters = Literal["stored", "merged"]
+MERGED: Final[Adapters] = "merged"
+"""Each pair of matrices of an adapter is one layer: the update that it makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class SelectionSettings:
         order: What puts the checkpoints in order: ``step``, from a checkpoint's own files or
             else its name; ``name``; or ``given``, as they were named one by one. The latter two
             number them from 0, and those numbers are their steps.
+        adapters: ``stored`` looks at the matrices of an adapter as they are; ``merged`` at the
+            update that each pair of them makes to the base model.
     """
 
     layers: tuple[str, ...] = ()
@@ -65,6 +70,7 @@ class SelectionSettings:
     steps: str | None = None
     last: int | None = None
     order: Order = "step"
+    adapters: Adapters = "stored"
 
     def __post_init__(self) -> None:
         _require(self.last is None or self.last >= 1, "last", self.last, "at least 1")

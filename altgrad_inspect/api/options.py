@@ -12,6 +12,7 @@ from altgrad_inspect.quantize.recipes import RECIPES
 from altgrad_inspect.quantize.spec import parse_quantizer
 from altgrad_inspect.settings import (
     DEFAULT_QUANTIZER,
+    Adapters,
     FlipSettings,
     MasterCastName,
     Order,
@@ -29,10 +30,12 @@ class LayerOptions(TypedDict, total=False):
     Attributes:
         layers: Patterns of layers to look at: a substring, a glob, or ``re:...``.
         exclude: Patterns of layers to leave out; they win.
+        adapters: ``stored``, or ``merged`` for the updates that adapters make.
     """
 
     layers: Sequence[str]
     exclude: Sequence[str]
+    adapters: str
 
 
 class SelectionOptions(LayerOptions, total=False):
@@ -128,6 +131,10 @@ def read_selection(options: SelectionOptions) -> SelectionSettings:
         steps=options.get("steps"),
         last=options.get("last"),
         order=cast("Order", order),
+        adapters=cast(
+            "Adapters",
+            _check_choice("adapters", options.get("adapters", "stored"), get_args(Adapters)),
+        ),
     )
 
 

@@ -54,7 +54,11 @@ def diff(
     quantizers = read_quantizers(quant, master_cast)
     engine = EngineSettings(device=options.get("device", "auto"), jobs=options.get("jobs"))
     selection = read_selection(
-        {"layers": options.get("layers", ()), "exclude": options.get("exclude", ())}
+        {
+            "layers": options.get("layers", ()),
+            "exclude": options.get("exclude", ()),
+            "adapters": options.get("adapters", "stored"),
+        }
     )
     on_event = options.get("on_event", ignore)
     opened = open_pair(a, b, selection)

@@ -7,20 +7,32 @@ from typing import Final
 
 from altgrad_inspect.checkpoints.assemblies import DCP_SHARDS, OLMO, assemble_layers
 from altgrad_inspect.checkpoints.assemblies.olmo import has_olmo_keys
+from altgrad_inspect.checkpoints.layouts.components import (
+    describe_foreign_components,
+    find_components,
+    is_pipeline,
+)
 from altgrad_inspect.checkpoints.layouts.contents import find_contents
 from altgrad_inspect.checkpoints.layouts.dcp_shards import DIRECTORY as SHARDED
-from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
+from altgrad_inspect.checkpoints.layouts.flat import FlatLayout, find_flat
 from altgrad_inspect.checkpoints.layouts.foreign import (
     describe_foreign_directory,
     describe_foreign_file,
 )
+from altgrad_inspect.checkpoints.layouts.hub_cache import find_revision, name_revision
 from altgrad_inspect.checkpoints.layouts.listing import Candidate, Listing, read_listing
 from altgrad_inspect.checkpoints.layouts.nanotron import METADATA_NAME, read_last_train_step
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
 from altgrad_inspect.checkpoints.layouts.step_directories import StepDirectoriesLayout
 from altgrad_inspect.checkpoints.layouts.step_names import is_shard_name, parse_step_name
 from altgrad_inspect.checkpoints.layouts.trainer import TrainerLayout
-from altgrad_inspect.checkpoints.layouts.weights import MODEL_NAMES, Weights, check_weights
+from altgrad_inspect.checkpoints.layouts.weights import (
+    MODEL_NAMES,
+    Weights,
+    check_weights,
+    find_stem,
+    shard_stem,
+)
 from altgrad_inspect.checkpoints.trainer_state import FILE_NAME, read_global_step
 from altgrad_inspect.checkpoints.weight_index import INDEX_SUFFIX
 from altgrad_inspect.display import display_name
@@ -76,23 +88,59 @@ def name_candidate(path: Path) -> Candidate:
     if named.name == SHARDED:
         return _at(path, name_candidate(path.absolute().parent))
     if path.is_dir():
-        listing = Listing(path=named.parent, directories=(named,), files=(), links=())
-        found = (
-            *TrainerLayout().find_candidates(listing),
-            *StepDirectoriesLayout().find_candidates(listing),
-        )
-    elif named.stem in MODEL_NAMES:
+        return _name_directory(path, named)
+    if named.stem in MODEL_NAMES:
         return _at(path, name_candidate(path.absolute().parent))
-    else:
-        listing = Listing(path=named.parent, directories=(), files=(named,), links=())
-        found = FlatLayout().find_candidates(listing)
+    listing = Listing(path=named.parent, directories=(), files=(named,), links=())
+    found = FlatLayout().find_candidates(listing)
+    if found and not found[0].files:
+        return _at(path, found[0])
+    among_others = _find_among_others(path)
+    if among_others is not None:
+        return among_others
+    by_word = _name_by_word(path, named)
+    return by_word if by_word.unit else _step_above(path) or by_word
+
+
+def _name_directory(path: Path, named: Path) -> Candidate:
+    listing = Listing(path=named.parent, directories=(named,), files=(), links=())
+    found = (
+        *TrainerLayout().find_candidates(listing),
+        *StepDirectoriesLayout().find_candidates(listing),
+    )
     if found:
         return _at(path, found[0])
+    revision = find_revision(path)
+    if revision is not None:
+        return replace(name_revision(path.parent.parent, revision), path=path)
+    return _step_above(path) or _name_by_word(path, named)
+
+
+def _name_by_word(path: Path, named: Path) -> Candidate:
+    """A name that tells a step beside other words, e.g. ``best_step_7.safetensors``."""
     step = parse_step_name(named.stem) if path.suffix else None
     single = SingleLayout.name
     if step is None or step.unit == "":
         return Candidate(path=path, layout=single)
     return Candidate(path=path, layout=single, step=step.step, stage=step.stage, unit=step.unit)
+
+
+def _find_among_others(path: Path) -> Candidate | None:
+    """A file whose step, or what belongs to it, only shows beside the other files."""
+    try:
+        return find_flat(path, read_listing(path.parent))
+    except CheckpointError:  # the file itself says what is wrong
+        return None
+
+
+def _step_above(path: Path) -> Candidate | None:
+    """What has no step itself, in a directory that is called by one, e.g. ``step_7/unet``."""
+    step = parse_step_name(path.absolute().parent.name)
+    if step is None or step.unit == "":
+        return None
+    return Candidate(
+        path=path, layout=SingleLayout.name, step=step.step, stage=step.stage, unit=step.unit
+    )
 
 
 def _at(path: Path, found: Candidate) -> Candidate:
@@ -106,7 +154,7 @@ def open_candidate(candidate: Candidate) -> OpenedCandidate:
     is_directory = candidate.path.is_dir()
     step, step_notes = _read_step(candidate, is_directory=is_directory)
     try:
-        weights = _find_in_directory(candidate.path) if is_directory else _open_file(candidate.path)
+        weights = _find_in_directory(candidate) if is_directory else _open_file(candidate)
         if weights is not None:
             candidate = replace(candidate, layout=weights.layout or candidate.layout)
             weights, shapes = _check_assembly(candidate, weights)
@@ -169,12 +217,21 @@ def _read_step(candidate: Candidate, *, is_directory: bool) -> tuple[int | None,
     return candidate.step, ()
 
 
-def _find_in_directory(path: Path) -> Weights | None:
-    return find_contents(read_listing(path))
+def _find_in_directory(candidate: Candidate) -> Weights | None:
+    listing = read_listing(candidate.path)
+    is_step = candidate.unit != ""
+    if is_pipeline(listing):
+        return find_components(listing, is_step=is_step) or find_contents(listing)
+    return find_contents(listing) or find_components(listing, is_step=is_step)
 
 
-def _open_file(path: Path) -> Weights:
+def _open_file(candidate: Candidate) -> Weights:
+    path = candidate.path
     subject = display_name(str(path))
+    stem = shard_stem(path.stem) if candidate.files else None
+    group = find_stem(read_listing(path.parent), stem) if stem is not None else None
+    if group is not None:
+        return group
     foreign = describe_foreign_file(path.name)
     if foreign is not None:
         what, advice = foreign
@@ -196,8 +253,16 @@ def _open_without_weights(
     candidate: Candidate, step: int | None, step_notes: tuple[str, ...]
 ) -> OpenedCandidate:
     subject = display_name(str(candidate.path))
-    foreign = describe_foreign_directory(read_listing(candidate.path))
-    if foreign is None:
+    listing = read_listing(candidate.path)
+    foreign = describe_foreign_directory(listing) or describe_foreign_components(listing)
+    if len(listing.weight_files) > 1:
+        shown = ", ".join(display_name(file.name, limit=60) for file in listing.weight_files[:2])
+        msg = (
+            f"{subject}: holds {len(listing.weight_files)} safetensors files, {shown} among them, "
+            "and none is called model.safetensors, expected to know which one is the model (name "
+            "the files by a glob)"
+        )
+    elif foreign is None:
         msg = (
             f"{subject}: holds no weights, expected model.safetensors or its shards "
             "(it is still being written, or is no checkpoint)"

@@ -66,13 +66,19 @@ class Checkpoint:
         return ", ".join(schemes) or PLAIN
 
 
-def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
+def open_checkpoint(ref: CheckpointRef, *, merges_adapters: bool = False) -> Checkpoint:
     """Read the headers of all files of a checkpoint.
+
+    Args:
+        ref: Where it is.
+        merges_adapters: Take the updates that an adapter makes for layers, instead of the two
+            matrices that each is stored as.
 
     Raises:
         HeaderError: A header breaks the rules.
         CheckpointError: A file cannot be read, two files hold the same layer, or a layer
-            that the index names is missing.
+            that the index names is missing; or updates are wanted and nothing says how the
+            adapter is scaled.
     """
     headers: dict[Path, tuple[FileRef, Header]] = {}
     files: list[tuple[str, int, str, str]] = []
@@ -88,7 +94,11 @@ def open_checkpoint(ref: CheckpointRef) -> Checkpoint:
     directory = ref.path if ref.path.is_dir() else ref.path.parent
     context, about_context = read_context(directory, metadata)
     with LayerReader(torch.device("cpu"), num_slots=1) as tensor_reader:
-        context = replace(context, read_small=partial(_read_small, tensor_reader))
+        context = replace(
+            context,
+            read_small=partial(_read_small, tensor_reader),
+            merges_adapters=merges_adapters,
+        )
         folded = fold_tensors(tensors, context)
     layers = dict(folded.layers)
     return Checkpoint(

@@ -3,17 +3,31 @@
 import difflib
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from altgrad_inspect.checkpoints.assemblies import NANOTRON
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate, name_candidate, open_candidate
+from altgrad_inspect.checkpoints.hub_runs import open_hub_cache
 from altgrad_inspect.checkpoints.layouts import LAYOUTS
+from altgrad_inspect.checkpoints.layouts.components import (
+    PIPELINE,
+    DiffusersLayout,
+    describe_foreign_components,
+    is_pipeline,
+)
 from altgrad_inspect.checkpoints.layouts.contents import is_nested_checkpoint
+from altgrad_inspect.checkpoints.layouts.families import require_one_family
 from altgrad_inspect.checkpoints.layouts.flat import FlatLayout
 from altgrad_inspect.checkpoints.layouts.foreign import describe_foreign_directory
-from altgrad_inspect.checkpoints.layouts.listing import WEIGHTS_SUFFIX, Listing, read_listing
+from altgrad_inspect.checkpoints.layouts.hub_cache import is_hub_cache
+from altgrad_inspect.checkpoints.layouts.listing import (
+    WEIGHTS_SUFFIX,
+    Candidate,
+    Listing,
+    read_listing,
+)
 from altgrad_inspect.checkpoints.layouts.nanotron import read_latest
 from altgrad_inspect.checkpoints.layouts.olmo import find_unsharded_twins
 from altgrad_inspect.checkpoints.layouts.single import SingleLayout
@@ -115,14 +129,18 @@ def _missing(name: str, path: Path) -> CheckpointError | NothingMatchedError:
 def _discover_glob(name: str, matched: Sequence[Path], order: Order) -> RunRef:
     paths: dict[Path, None] = {}
     ignored: list[str] = []
+    asks_for_copies = is_set_aside(Path(name).name)  # e.g. checkpoint-*/unet_ema
     for path in matched:
         checkpoint = _whole_checkpoint(path)
         is_weights = checkpoint.is_dir() or checkpoint.name.endswith(WEIGHTS_SUFFIX)
-        if is_weights and not is_set_aside(checkpoint.name):
+        if is_weights and (asks_for_copies or not is_set_aside(checkpoint.name)):
             paths[checkpoint] = None
         else:
             ignored.append(f"{display_name(str(path))}: matched, and is no step of the run")
-    opened = [open_candidate(name_candidate(path)) for path in paths]
+    candidates = [name_candidate(path) for path in paths]
+    if all(one.layout == FlatLayout.name for one in candidates) and _lie_together(paths):
+        require_one_family(name, next(iter(paths)).parent, candidates)
+    opened = [open_candidate(candidate) for candidate in candidates]
     ignored += [str(one.problem) for one in opened if not one.has_weights and not one.is_foreign]
     found = [one for one in opened if one.has_weights or one.is_foreign]
     if not found:
@@ -134,11 +152,17 @@ def _discover_glob(name: str, matched: Sequence[Path], order: Order) -> RunRef:
     return build_run(name, found, are_named=False, notes=ignored, order=order)
 
 
+def _lie_together(paths: Iterable[Path]) -> bool:
+    return len({path.parent for path in paths}) == 1
+
+
 def _whole_checkpoint(path: Path) -> Path:
     """Return the directory for a file that only is a checkpoint with what lies beside it."""
-    is_part = path.name.endswith(INDEX_SUFFIX) or (
-        path.name.endswith(WEIGHTS_SUFFIX) and is_shard_name(path.stem)
-    )
+    is_shard = path.name.endswith(WEIGHTS_SUFFIX) and is_shard_name(path.stem)
+    group = name_candidate(path) if is_shard else None
+    if group is not None and group.files:
+        return group.path
+    is_part = path.name.endswith(INDEX_SUFFIX) or is_shard
     is_whole_model = path.name.endswith(WEIGHTS_SUFFIX) and path.stem in MODEL_NAMES
     return path.parent if is_part or is_whole_model else path
 
@@ -161,6 +185,9 @@ def _checkpoint_in(path: Path) -> Path:
 
 def _discover_directory(name: str, path: Path, order: Order) -> RunRef:
     listing = read_listing(path)
+    if is_hub_cache(listing):
+        opened, notes = open_hub_cache(listing)
+        return build_run(name, opened, are_named=False, notes=notes, order=order)
     notes = [*_note_set_aside(listing), *_note_links(listing)]
     in_directories = [
         open_candidate(candidate)
@@ -171,16 +198,18 @@ def _discover_directory(name: str, path: Path, order: Order) -> RunRef:
         steps, others = _split_off_others(in_directories)
         notes += [*_note_beside(listing), *others, *_note_unfinished(path, steps)]
         return build_run(name, steps, are_named=False, notes=notes, root=path, order=order)
-    flat = [open_candidate(candidate) for candidate in FlatLayout().find_candidates(listing)]
-    if flat:
-        used = {one.candidate.path for one in flat}
-        rest = [file for file in listing.weight_files if file not in used]
-        notes += _note_unused([file for file in rest if not is_set_aside(file.stem)])
+    in_files = () if is_pipeline(listing) else FlatLayout().find_candidates(listing)
+    if in_files:
+        require_one_family(name, path, in_files)
+        flat = [open_candidate(candidate) for candidate in in_files]
+        notes += _note_unused(listing, in_files)
         return build_run(name, flat, are_named=False, notes=notes, root=path, order=order)
-    if SingleLayout().find_candidates(listing) or is_nested_checkpoint(listing):
-        opened = [open_candidate(name_candidate(path))]
-        return build_run(name, opened, are_named=True, notes=notes, order=order)
-    raise _nothing_found(name, listing, in_directories)
+    if DiffusersLayout().find_candidates(listing):
+        notes = _note_links(listing)  # which copies are kept apart is said with the components
+    elif not (SingleLayout().find_candidates(listing) or is_nested_checkpoint(listing)):
+        raise _nothing_found(name, listing, in_directories)
+    opened = [open_candidate(name_candidate(path))]
+    return build_run(name, opened, are_named=True, notes=notes, order=order)
 
 
 def _split_off_others(
@@ -242,14 +271,20 @@ def _note_links(listing: Listing) -> list[str]:
 
 def _note_beside(listing: Listing) -> list[str]:
     usual = [file for file in listing.weight_files if not is_set_aside(file.stem)]
+    usual += [file for file in listing.files if file.name == PIPELINE]
     if not usual:
         return []
     shown = display_name(str(usual[0]))
     return [f"{shown}: a model beside the checkpoints is not a step of the run"]
 
 
-def _note_unused(files: Sequence[Path]) -> list[str]:
-    return [f"{display_name(str(file))}: has no step in its name and is not read" for file in files]
+def _note_unused(listing: Listing, candidates: Sequence[Candidate]) -> list[str]:
+    used = {file for one in candidates for file in (one.path, *one.files)}
+    return [
+        f"{display_name(str(file))}: has no step in its name and is not read"
+        for file in listing.weight_files
+        if file not in used and not is_set_aside(file.stem)
+    ]
 
 
 def _nothing_found(
@@ -259,7 +294,7 @@ def _nothing_found(
         if one.is_foreign and one.problem is not None:
             return one.problem
     subject = display_name(name)
-    foreign = describe_foreign_directory(listing)
+    foreign = describe_foreign_directory(listing) or describe_foreign_components(listing)
     if foreign is not None:
         file_name, what, advice = foreign
         msg = f"{subject}: holds {display_name(file_name)}, {what}, expected {_examples()}"
@@ -270,6 +305,8 @@ def _nothing_found(
     found += f" and {len(shown) - _MOST_SHOWN} more" if len(shown) > _MOST_SHOWN else ""
     run = _run_inside(listing)
     advice = f"did you mean {display_name(str(run))}?" if run else "name the directory of a run"
+    if len(listing.weight_files) > 1:
+        advice = "the names of its files tell no steps: name the files one by one, in their order"
     msg = f"{subject}: holds no checkpoints, expected {_examples()}; found {found} ({advice})"
     return NothingMatchedError(msg)
 

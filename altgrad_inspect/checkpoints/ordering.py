@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 from altgrad_inspect.checkpoints.candidates import OpenedCandidate
@@ -49,10 +48,10 @@ def number_in_order(
             f"for {len(opened)} of them, expected several names (or take the order name)"
         )
         raise ConfigError(msg)
-    paths = [one.candidate.path for one in opened]
-    chosen = sorted(range(len(paths)), key=lambda at: _natural_key(paths[at]))
+    names = [one.candidate.label or str(one.candidate.path) for one in opened]
+    chosen = sorted(range(len(names)), key=lambda at: _natural_key(names[at]))
     if order == "given":
-        chosen = list(range(len(paths)))
+        chosen = list(range(len(names)))
     numbered = [
         replace(
             opened[at],
@@ -67,13 +66,17 @@ def number_in_order(
     return numbered, [note]
 
 
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+def _natural_key(name: str) -> list[tuple[int, int, str]]:
     """Order numbers in names by their value: ``a9`` comes before ``a10``."""
     return [
         (0, int(part), part) if part.isdecimal() else (1, 0, part)
-        for part in _DIGITS.split(str(path))
+        for part in _DIGITS.split(name)
         if part
     ]
+
+
+def _name(one: OpenedCandidate) -> str:
+    return one.candidate.label or one.candidate.path.name
 
 
 def require_one_branch(subject: str, complete: Sequence[OpenedCandidate]) -> None:
@@ -84,7 +87,7 @@ def require_one_branch(subject: str, complete: Sequence[OpenedCandidate]) -> Non
     """
     branches: dict[str, list[int]] = {}
     for one in complete:
-        found = _BRANCH.search(one.candidate.path.name.lower())
+        found = _BRANCH.search(_name(one).lower())
         if found is not None:
             stage = f"stage{one.candidate.stage}-" if one.candidate.stage else ""
             branches.setdefault(f"{stage}{found.group()}", []).append(one.step or 0)

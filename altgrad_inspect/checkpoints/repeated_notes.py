@@ -22,7 +22,9 @@ def fold_repeats(notes: Iterable[tuple[str, str]]) -> list[str]:
         groups.setdefault(note.replace(path, _PLACE) if path else note, []).append(note)
     folded: list[str] = []
     for group in groups.values():
-        if len(group) < _FEWEST:
+        if len(set(group)) == 1:
+            folded.append(group[0])  # it does not speak of one checkpoint
+        elif len(group) < _FEWEST:
             folded += group
         else:
             folded.append(f"{group[0]} (and {len(group) - 1} more checkpoints likewise)")

@@ -116,12 +116,13 @@ def _to_ref(one: OpenedCandidate, step: int) -> CheckpointRef:
         step=step,
         stage=one.candidate.stage,
         path=one.candidate.path,
-        layout=one.candidate.layout,
+        layout=(weights.layout if weights else None) or one.candidate.layout,
         files=weights.files if weights is not None else (),
         assembly=weights.assembly if weights is not None else PLAIN,
         layer_files=weights.layer_files if weights is not None else {},
         status=Status.OK if one.problem is None else Status.SKIPPED,
         reason=None if one.problem is None else str(one.problem),
+        label=one.candidate.label,
     )
 
 

@@ -160,6 +160,11 @@ _ALL: Final = (
         "(code - zero point) * scale, with a warning",
         source="names and shapes alone; e.g. fracast 0.1.0: X.qweight beside X.scale",
     ),
+    SchemeFacts(
+        name="lora-update",
+        summary="scaling * P.lora_B @ P.lora_A, the update an adapter makes (--adapters merged)",
+        source="peft: tuners/lora/layer.py:get_delta_weight",
+    ),
 )
 
 SCHEME_FACTS: Final[Mapping[str, SchemeFacts]] = MappingProxyType(

@@ -22,6 +22,7 @@ def ls(
     steps: options.Steps = None,
     last: options.Last = None,
     order: options.Order = "step",
+    adapters: options.Adapters = "stored",
     plan: Annotated[
         bool, typer.Option("--plan", help="Estimate what flips and rank would read and take.")
     ] = False,
@@ -42,7 +43,12 @@ def ls(
     talk = find_talk()
     target = choose_target(run)
     selection = api.SelectionOptions(
-        layers=layers or (), exclude=exclude or (), steps=steps, last=last, order=order
+        layers=layers or (),
+        exclude=exclude or (),
+        steps=steps,
+        last=last,
+        order=order,
+        adapters=adapters,
     )
     if plan:
         estimate = api.plan(target, quant=quant or options.DEFAULT_QUANT, jobs=jobs, **selection)

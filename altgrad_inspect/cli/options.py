@@ -100,6 +100,14 @@ Order = Annotated[
         "checkpoints from 0.",
     ),
 ]
+Adapters = Annotated[
+    str,
+    typer.Option(
+        "--adapters",
+        metavar="VIEW",
+        help="Adapters as stored, or merged: the update each pair of matrices makes.",
+    ),
+]
 Quant = Annotated[
     list[str] | None,
     typer.Option(

@@ -20,6 +20,7 @@ def sweep(
     steps: options.Steps = None,
     last: options.Last = None,
     order: options.Order = "step",
+    adapters: options.Adapters = "stored",
     quant: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +59,7 @@ def sweep(
             steps=steps,
             last=last,
             order=order,
+            adapters=adapters,
             device=device,
             jobs=jobs,
             on_event=listen,

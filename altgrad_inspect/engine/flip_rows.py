@@ -15,7 +15,7 @@ from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.quantizer import TENSOR, Quantizer, ScaleRule
 from altgrad_inspect.quantize.scales import View
 from altgrad_inspect.records import FlipCounts, FlipRecord, SkippedLayer, Status
-from altgrad_inspect.refs import PLAIN, LayerRef
+from altgrad_inspect.refs import CODELESS, LayerRef
 
 _CODES_WITHOUT_SCALE = "stored codes without their scale: codes compared, values unknown"
 
@@ -96,7 +96,7 @@ class FlipRows:
         return [self._make_meter(ref, coded, quantizer) for quantizer in self._quantizers]
 
     def _make_meter(self, ref: LayerRef, coded: CodedWeights | None, quantizer: Quantizer) -> Meter:
-        if quantizer != self._auto or ref.scheme == PLAIN:
+        if quantizer != self._auto or ref.scheme in CODELESS:
             meter = SteadyMeter(quantizer, ref.shape, compiled=self._compiled)
             return Meter(name=str(quantizer), meter=meter, are_stored=False)
         if coded is not None:  # weights are encoded on the grid that the codes are stored on

@@ -13,7 +13,7 @@ from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.records import CheckpointRecord
 from altgrad_inspect.refs import CheckpointRef
-from altgrad_inspect.settings import SelectionSettings
+from altgrad_inspect.settings import MERGED, SelectionSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,8 @@ def open_pair(a: str | Path, b: str | Path, selection: SelectionSettings) -> Ope
     own = [_find_step(ref) for ref in found]
     steps, about_steps = _number(own)
     first, second = (
-        open_checkpoint(replace(ref, step=step)) for ref, step in zip(found, steps, strict=True)
+        open_checkpoint(replace(ref, step=step), merges_adapters=selection.adapters == MERGED)
+        for ref, step in zip(found, steps, strict=True)
     )
     units, about_layers = select_units((first, second), selection)
     paths = (str(a), str(b))

@@ -1,5 +1,6 @@
 """From what the user named to the units of work: discover, select, open, cut."""
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.records import CheckpointRecord, SkippedLayer, Status
 from altgrad_inspect.refs import CheckpointRef, RunRef, RunTarget
-from altgrad_inspect.settings import SelectionSettings
+from altgrad_inspect.settings import MERGED, SelectionSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,31 +49,30 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
     opened: list[Checkpoint] = []
     records: list[CheckpointRecord] = []
     notes = list(run.notes)
+    said: dict[str, list[int]] = {}
     problems: list[CheckpointError] = []
     losses = _losses_by_step(run)
     for ref in run.checkpoints:
         try:
-            checkpoint = open_checkpoint(ref)
+            checkpoint = open_checkpoint(ref, merges_adapters=selection.adapters == MERGED)
         except CheckpointError as error:
             problems.append(error)
             notes.append(f"step {ref.step} cannot be read and is left out: {error}")
             records.append(
-                build_record(
-                    _relative(ref.path, run.path), ref, status=Status.FAILED, reason=str(error)
-                )
+                build_record(_name(ref, run.path), ref, status=Status.FAILED, reason=str(error))
             )
         else:
             opened.append(checkpoint)
-            notes += [f"step {ref.step}: {note}" for note in checkpoint.notes]
+            for note in checkpoint.notes:
+                said.setdefault(note, []).append(ref.step)
             records.append(
-                build_record(
-                    _relative(ref.path, run.path), ref, checkpoint, loss=losses.get(ref.step)
-                )
+                build_record(_name(ref, run.path), ref, checkpoint, loss=losses.get(ref.step))
             )
     if problems and not opened:
         raise problems[0]
+    notes += [_say_once(note, steps) for note, steps in said.items()]
     records += [
-        build_record(_relative(ref.path, run.path), ref, status=ref.status, reason=ref.reason)
+        build_record(_name(ref, run.path), ref, status=ref.status, reason=ref.reason)
         for ref in run.skipped
     ]
     notes += [f"step {ref.step} is left out: {ref.reason}" for ref in run.skipped]
@@ -85,6 +85,13 @@ def open_run(target: RunTarget, selection: SelectionSettings) -> OpenRun:
         left_out=find_left_out(opened, selection),
         notes=(*notes, *layer_notes),
     )
+
+
+def _say_once(note: str, steps: Sequence[int]) -> str:
+    """What several checkpoints give rise to is said once."""
+    if len(steps) == 1:
+        return f"step {steps[0]}: {note}"
+    return f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}: {note}"
 
 
 def select_units(
@@ -164,12 +171,26 @@ def build_record(
     )
 
 
+def _name(ref: CheckpointRef, run_path: str) -> str:
+    return ref.label or _relative(ref.path, run_path)
+
+
 def _relative(path: Path, run_path: str) -> str:
-    """The checkpoint's path below the run, so that tables do not depend on where it lies."""
-    try:
-        return str(path.relative_to(run_path))
-    except ValueError:
-        return path.name
+    """The checkpoint's path below the run, so that tables do not depend on where it lies.
+
+    Below a glob, that is below the directories that it spells out.
+    """
+    for root in (Path(run_path), _spelled_out(run_path)):
+        if root is not None and path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return path.name
+
+
+def _spelled_out(pattern: str) -> Path | None:
+    """The directories before the first part that has magic; None if no part has any."""
+    parts = Path(pattern).parts
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), None)
+    return None if first is None else Path(*parts[:first])
 
 
 def _losses_by_step(run: RunRef) -> dict[int, float]:

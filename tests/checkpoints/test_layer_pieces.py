@@ -107,6 +107,14 @@ def test_one_whole_piece_is_read_as_a_plain_layer(tmp_path: Path) -> None:
         assert bits(reader.read(layer)) == bits(tensor)
 
 
+def test_a_part_of_one_piece_may_be_all_of_a_layer(tmp_path: Path) -> None:
+    padded = random_tensor(torch.float32, (3, 4))
+    region = whole_region((3, 2))
+    layer = join([shard(tmp_path / "a", padded, [(region, region)])], (3, 2))
+    with LayerReader(CPU) as reader:
+        assert bits(reader.read(layer)) == bits(padded[:, :2])
+
+
 def test_a_slot_keeps_nothing_of_the_layer_before(tmp_path: Path) -> None:
     ones = cut_up(tmp_path, torch.ones(4, 4), [[0, 2, 4], [0, 4]])
     (tmp_path / "z").mkdir()

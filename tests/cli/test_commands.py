@@ -148,6 +148,7 @@ def test_every_command_has_the_same_selection(
         "steps": "20:",
         "last": 3,
         "order": "step",
+        "adapters": "stored",
     }
 
 

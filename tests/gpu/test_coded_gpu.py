@@ -49,7 +49,7 @@ def test_flips_are_identical(run: Path, quant: str) -> None:
         ai.flips(run, quant=[quant], device=name, jobs=1).to_pandas("flips")
         for name in ("cpu", "cuda")
     )
-    counts = [name for name in on_cpu if name.startswith("num_")]
+    counts = [name for name in on_cpu if str(name).startswith("num_")]
     pd.testing.assert_frame_equal(
         on_cpu[counts].drop(columns="num_expected_flips"),
         on_gpu[counts].drop(columns="num_expected_flips"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from altgrad_inspect.checkpoints.assemblies.components import assemble_components
 from altgrad_inspect.checkpoints.assemblies.dcp_shards import assemble_dcp_shards
 from altgrad_inspect.checkpoints.assemblies.models import assemble_models
 from altgrad_inspect.checkpoints.assemblies.nanotron import assemble_nanotron
@@ -16,6 +17,7 @@ from altgrad_inspect.refs import PLAIN, CheckpointRef, FileRef, LayerRef
 Headers = Mapping[Path, tuple[FileRef, Header]]
 Assembly = Callable[[CheckpointRef, Headers], tuple[dict[str, LayerRef], tuple[str, ...]]]
 
+COMPONENTS: Final = "components"
 DCP_SHARDS: Final = "dcp-shards"
 MODELS: Final = "models"
 NANOTRON: Final = "nanotron"
@@ -24,6 +26,7 @@ OLMO: Final = "olmo"
 ASSEMBLIES: Final[Mapping[str, Assembly]] = MappingProxyType(
     {
         PLAIN: assemble_plain,
+        COMPONENTS: assemble_components,
         DCP_SHARDS: assemble_dcp_shards,
         MODELS: assemble_models,
         NANOTRON: assemble_nanotron,

@@ -43,6 +43,8 @@ class Candidate:
         step: The step that its name gives, None if it gives none.
         stage: The stage that its name gives, else 0.
         unit: What the number in its name counts, e.g. ``"step"``; empty if it does not say.
+        files: Its shards, where they lie beside those of others; then ``path`` is the first.
+        label: What tells the step, where that is not the path: ``refs/step1000``.
     """
 
     path: Path
@@ -50,6 +52,8 @@ class Candidate:
     step: int | None = None
     stage: int = 0
     unit: str = ""
+    label: str = ""
+    files: tuple[Path, ...] = ()
 
 
 class Layout(Protocol):

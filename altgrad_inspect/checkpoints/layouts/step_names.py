@@ -4,6 +4,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from altgrad_inspect.checkpoints.layouts.non_steps import (
+    has_written_date,
+    strip_dates,
+    strip_non_steps,
+)
+
 _UNITS: Final = ("step", "iter", "epoch", "checkpoint")
 _UNIT_OF: Final = {
     "step": "step",
@@ -20,7 +26,7 @@ _COUNTED: Final = re.compile(
 )
 _STAGE: Final = re.compile(r"(?<![a-z])stage[-_=]?([0-9]{1,9})(?![0-9])")
 _LAST_NUMBER: Final = re.compile(r"(?<![0-9])([0-9]{1,15})$")
-_PRECISION: Final = re.compile(r"(?:[-_.](?:bf|fp|f|int|i|u)(?:4|8|16|32|64))+$")
+_LAST_DELIMITED_NUMBER: Final = re.compile(r"(?:^|[-_.=])([0-9]{1,15})$")
 _WORDS: Final = re.compile(r"[a-z]+")
 _SHARD: Final = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 _SET_ASIDE: Final = frozenset(
@@ -45,16 +51,22 @@ def parse_step_name(name: str) -> StepName | None:
 
     A number after ``step`` counts before one after ``iter``, ``epoch`` or ``checkpoint``;
     without any of these words it is the number that the name ends with, if not for a
-    precision such as ``-bf16``.
+    precision such as ``-bf16``, a hash or a date. Eight digits that may be a date are a step
+    where there is no other.
     """
-    lowered = _PRECISION.sub("", name.lower())
+    lowered = strip_non_steps(name.lower())
     stage_match = _STAGE.search(lowered)
     stage = int(stage_match.group(1)) if stage_match else 0
-    counted = {_UNIT_OF[word]: int(number) for word, number in _COUNTED.findall(lowered)}
-    for unit in _UNITS:
-        if unit in counted:
-            return StepName(step=counted[unit], stage=stage, unit=unit)
+    undated = strip_dates(lowered)
+    for text in dict.fromkeys((undated, lowered)):
+        counted = {_UNIT_OF[word]: int(number) for word, number in _COUNTED.findall(text)}
+        for unit in _UNITS:
+            if unit in counted:
+                return StepName(step=counted[unit], stage=stage, unit=unit)
     last = _LAST_NUMBER.search(lowered)
+    if undated != lowered:
+        other = _LAST_DELIMITED_NUMBER.search(undated)
+        last = other if other or has_written_date(lowered) else last
     return StepName(step=int(last.group(1)), stage=stage) if last else None
 
 

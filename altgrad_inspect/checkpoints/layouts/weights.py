@@ -29,6 +29,8 @@ class Weights:
         files: In a stable order, none twice.
         layer_files: Stored layer name to file name, from an index; empty without one.
         left_out: Other safetensors files in the directory.
+        components: By directory, the files of each model, where there are several; ``files``
+            are then those of all, and the keys of ``layer_files`` begin with the directory.
         assembly: How the files become stored tensors; see ``checkpoints.assemblies``.
         layout: The layout that the content gives away; None if only names speak for one.
         notes: What is worth a sentence.
@@ -37,6 +39,7 @@ class Weights:
     files: tuple[Path, ...]
     layer_files: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[Path, ...] = ()
+    components: Mapping[str, "Weights"] = field(default_factory=dict)
     assembly: str = PLAIN
     layout: str | None = None
     notes: tuple[str, ...] = ()
@@ -48,20 +51,35 @@ def find_weights(listing: Listing) -> Weights | None:
     Raises:
         CheckpointError: The index is unreadable, or a shard is missing.
     """
-    by_name = {file.name: file for file in listing.files}
     for stem in MODEL_NAMES:
-        whole, index = by_name.get(stem + WEIGHTS_SUFFIX), by_name.get(stem + INDEX_SUFFIX)
-        found = None
-        if whole is not None:
-            found = Weights(files=(whole,))
-        elif index is not None:
-            found = _find_indexed(index)
-        else:
-            found = _find_shards(listing, stem)
+        found = find_stem(listing, stem)
         if found is not None:
             return _with_left_out(found, listing)
-    usual = [file for file in listing.weight_files if not is_set_aside(file.stem)]
-    return Weights(files=(usual[0],)) if len(usual) == 1 else None
+    usual = {
+        shard_stem(file.stem) or file.stem
+        for file in listing.weight_files
+        if not is_set_aside(file.stem)
+    }
+    return find_stem(listing, usual.pop()) if len(usual) == 1 else None
+
+
+def find_stem(listing: Listing, stem: str) -> Weights | None:
+    """Return the weights called ``stem``, whole or in shards; None if there are none.
+
+    Raises:
+        CheckpointError: The index is unreadable, or a shard is missing.
+    """
+    by_name = {file.name: file for file in listing.files}
+    whole, index = by_name.get(stem + WEIGHTS_SUFFIX), by_name.get(stem + INDEX_SUFFIX)
+    if whole is not None:
+        return Weights(files=(whole,))
+    return _find_indexed(index) if index is not None else _find_shards(listing, stem)
+
+
+def shard_stem(stem: str) -> str | None:
+    """Return what the shards of a checkpoint have in common before their numbers."""
+    match = _SHARD.fullmatch(stem)
+    return match["stem"] if match else None
 
 
 def check_weights(weights: Weights) -> dict[Path, tuple[FileRef, Header]]:
@@ -73,6 +91,9 @@ def check_weights(weights: Weights) -> dict[Path, tuple[FileRef, Header]]:
     Raises:
         CheckpointError: A file is unreadable, truncated, or lacks a layer.
     """
+    if weights.components:
+        parts = [check_weights(component) for component in weights.components.values()]
+        return {file: header for part in parts for file, header in part.items()}
     promised: dict[str, list[str]] = {}
     for layer, file_name in weights.layer_files.items():
         promised.setdefault(file_name, []).append(layer)

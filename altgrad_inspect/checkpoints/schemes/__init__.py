@@ -19,6 +19,7 @@ from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FbgemmFp8Scheme
 from altgrad_inspect.checkpoints.schemes.generic import GenericScheme
 from altgrad_inspect.checkpoints.schemes.gptq import GptqScheme
 from altgrad_inspect.checkpoints.schemes.hqq import HqqScheme
+from altgrad_inspect.checkpoints.schemes.lora_update import LoraUpdateScheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import ModeloptFp4Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import ModeloptFp8Scheme
 from altgrad_inspect.checkpoints.schemes.modelopt_int4 import ModeloptInt4Scheme
@@ -54,6 +55,7 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     Mxfp4Scheme(),
     TorchaoScheme(),
     QuantoScheme(),
+    LoraUpdateScheme(),
     GenericScheme(),
 )
 """The first scheme that claims a tensor has it; schemes that need less evidence come later, the

@@ -61,6 +61,7 @@ class SchemeContext:
         read_small: Returns the bytes of a stored tensor, such as a shape that is stored as
             one; None of a tensor too large to be read while a checkpoint is opened. Raises
             CheckpointError where its file cannot be read or changed.
+        merges_adapters: Whether the matrices of an adapter are wanted as the updates they make.
     """
 
     method: str | None = None
@@ -68,6 +69,7 @@ class SchemeContext:
     source: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     read_small: Callable[[LayerRef], bytes | None] = _read_nothing
+    merges_adapters: bool = False
 
 
 @runtime_checkable

@@ -88,6 +88,13 @@ def test_a_layer_that_grows_is_no_lost_rank(tmp_path: Path) -> None:
     assert steps(discover_run([tmp_path])) == list(STEPS)
 
 
+def test_a_model_that_is_larger_on_the_same_ranks_is_another_model(tmp_path: Path) -> None:
+    for step, size in zip(STEPS, (6, 6, 9), strict=True):
+        weights = {"a.weight": torch.zeros(size, 2), "b.weight": torch.zeros(size, 3)}
+        write_dcp_checkpoint(tmp_path / f"step-{step}", weights, ranks=3)
+    assert steps(discover_run([tmp_path])) == list(STEPS)
+
+
 def test_consolidated_files_win_and_are_never_counted_twice(tmp_path: Path) -> None:
     weights = known_run()[10]
     directory = write_dcp_checkpoint(tmp_path / "step-10", weights, ranks=2, consolidated=True)

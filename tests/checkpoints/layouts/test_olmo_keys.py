@@ -61,6 +61,8 @@ HOSTILE = [
     b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",  # STACK_GLOBAL, REDUCE
     b"\x80\x02c__builtin__\neval\n(X\x01\x00\x00\x001tR.",
     b"\x80\x04\x8c\x01a\x85\x94\x89\x86\x94" + system(b"true") + b"0.",  # after a good name
+    b"\x80\x02cos\nsystem\n0" + pickle_key(["a"])[2:],  # before a good name
+    pickle_key(["a"])[:-1] + b"R.",
     b"\x80\x02(ios\nsystem\n.",
     b"\x80\x02cos\nsystem\n)\x81}b.",  # NEWOBJ, BUILD
     b"\x80\x02X\x01\x00\x00\x00ap0\nP1\n.",  # persistent id
@@ -112,7 +114,17 @@ def test_any_bytes_give_a_name_or_none(content: bytes, protocol: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "gA", "gA=", "gA!!", "gASV…", "model.embed", "gASV.HwAAAAAAAACM", "gA" + "A" * 9999]
+    "key",
+    [
+        "",
+        "gA",
+        "gA=",
+        "gA!!",
+        "gASV…",
+        "model.embed",
+        next(iter(WRITTEN)).replace("V", "V.", 1),
+        "gA" + "A" * 9999,
+    ],
 )
 def test_any_text_gives_none(key: str) -> None:
     assert decode_olmo_key(key) is None
