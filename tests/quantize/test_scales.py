@@ -52,7 +52,7 @@ def block_bounds(
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     granularity=st.sampled_from(GRANULARITIES),
     rule=st.sampled_from(["amax", "pow2"]),
@@ -61,7 +61,7 @@ def block_bounds(
     rows=st.integers(1, 9),
     cols=st.integers(1, 13),
     seed=st.integers(0, 2**16),
-    tile=st.sampled_from([4, 64, 1 << 16]),
+    tile=st.sampled_from([4, 5, 64, 1 << 16]),
 )
 def test_every_weight_gets_the_scale_of_its_block(  # noqa: PLR0917
     granularity: str, rule: str, fmt: str, matrices: int, rows: int, cols: int, seed: int, tile: int
