@@ -82,6 +82,19 @@ def test_every_weight_gets_the_scale_of_its_block(  # noqa: PLR0917
         assert (got[at] == expected_scale(weights[at], quantizer.fmt.max, rule)).all()
 
 
+@pytest.mark.parametrize("granularity", ["group=4", "group=7", "block=2x3", "channel"])
+def test_a_tile_may_begin_and_end_inside_of_a_block(granularity: str) -> None:
+    quantizer = parse_quantizer(f"e4m3:{granularity}")
+    view = view_for(quantizer, num_matrices=2, rows=3, cols=23)
+    weights = torch.randn(6, 23, generator=torch.Generator().manual_seed(0))
+    scales = fit_scales(weights, quantizer, view)
+    whole = scales.tile(slice(0, 6), slice(0, 23)).expand(6, 23)
+    for start in range(23):
+        for stop in range(start + 1, 24):
+            part = scales.tile(slice(1, 5), slice(start, stop)).expand(4, stop - start)
+            assert torch.equal(part, whole[1:5, start:stop])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_scales_of_any_dtype_are_those_of_the_same_numbers_in_float32(
