@@ -258,11 +258,13 @@ def test_float64_weights_of_any_size_have_norms() -> None:
     earlier = torch.tensor([3e200, 4e200], dtype=torch.float64)
     (counts,) = follow("e4m3", earlier, earlier * 2)
     assert counts.update_norm == pytest.approx(5e200, rel=1e-12)
+    assert counts.num_expected_flips == 2.0  # both moved by more than any cell
     (counts,) = follow("e4m3", earlier * 1e-400, torch.zeros(2, dtype=torch.float64))
     assert counts.update_norm == 0.0
     tiny = torch.tensor([3e-200, 4e-200], dtype=torch.float64)
     (counts,) = follow("e4m3", tiny, tiny * 2)
     assert counts.update_norm == pytest.approx(5e-200, rel=1e-12)
+    assert counts.num_expected_flips == 0.0  # neither moved by what float32 holds
     assert counts.num_underflowed == 2
 
 

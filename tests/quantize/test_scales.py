@@ -54,7 +54,7 @@ def block_bounds(
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     granularity=st.sampled_from(GRANULARITIES),
     rule=st.sampled_from(["amax", "pow2"]),
@@ -63,7 +63,7 @@ def block_bounds(
     rows=st.integers(1, 9),
     cols=st.integers(1, 13),
     seed=st.integers(0, 2**16),
-    tile=st.sampled_from([4, 64, 1 << 16]),
+    tile=st.sampled_from([4, 5, 64, 1 << 16]),
 )
 def test_every_weight_gets_the_scale_of_its_block(  # noqa: PLR0917
     granularity: str, rule: str, fmt: str, matrices: int, rows: int, cols: int, seed: int, tile: int
@@ -82,6 +82,19 @@ def test_every_weight_gets_the_scale_of_its_block(  # noqa: PLR0917
     assert scales.values.numel() == len(bounds)
     for at in bounds:
         assert (got[at] == expected_scale(weights[at], quantizer.fmt.max, rule)).all()
+
+
+@pytest.mark.parametrize("granularity", ["group=4", "group=7", "block=2x3", "channel"])
+def test_a_tile_may_begin_and_end_inside_of_a_block(granularity: str) -> None:
+    quantizer = parse_quantizer(f"e4m3:{granularity}")
+    view = view_for(quantizer, num_matrices=2, rows=3, cols=23)
+    weights = torch.randn(6, 23, generator=torch.Generator().manual_seed(0))
+    scales = fit_scales(weights, quantizer, view)
+    whole = scales.tile(slice(0, 6), slice(0, 23)).expand(6, 23)
+    for start in range(23):
+        for stop in range(start + 1, 24):
+            part = scales.tile(slice(1, 5), slice(start, stop)).expand(4, stop - start)
+            assert torch.equal(part, whole[1:5, start:stop])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
