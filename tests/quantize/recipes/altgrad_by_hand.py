@@ -1,5 +1,7 @@
 """altgrad's quantizer step by step: what its vectorised code does, in numpy."""
 
+import math
+
 import numpy as np
 
 from tests.quantize.recipes.grids_by_hand import Floats, Ordinals
@@ -22,7 +24,7 @@ def find_largest(exponent_bits: int) -> float:
     if exponent_bits == 0:
         return 127 / 128
     steps = 2.0 ** (7 - exponent_bits)
-    return 2.0 ** (TOPS[exponent_bits] - BIASES[exponent_bits]) * (2 - 1 / steps)
+    return math.ldexp(2 - 1 / steps, TOPS[exponent_bits] - BIASES[exponent_bits])
 
 
 def encode(scaled: Floats, exponent_bits: int) -> Ordinals:
