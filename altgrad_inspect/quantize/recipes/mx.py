@@ -90,7 +90,8 @@ def _rceil_mul(suffix: str, largest: str, source: str, edges: str) -> _Variant:
     return _Variant(
         suffix=suffix,
         rule=ScaleRule.MX_RCEIL_MUL,
-        summary=f"s = fl32(amax * fl32(1/{largest})) rounded up to a power of two, code of w*(1/s)",
+        summary=f"s = fl32(amax * fl32(1/{largest})) rounded up to a power of two, code of "
+        "w*(1/s); for every amax the same as rceil",
         source=source,
         edges=edges,
     )

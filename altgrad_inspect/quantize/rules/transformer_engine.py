@@ -15,12 +15,14 @@ _EXPONENT_BITS = 0x7F800000
 def fit_te(weights: Float[Tensor, "rows cols"], quantizer: Quantizer, view: View) -> Scales:
     """fl32(max / amax), 1 for zeros; with ``te-pow2`` the mantissa of that is cut off.
 
-    Where the quotient overflows it is the largest number of the dtype of the weights.
-    TransformerEngine: common/recipe/recipe_common.cuh:compute_scale_from_amax.
+    A quotient that overflows is the largest float32, in blocks the largest number of the dtype of
+    the weights. TransformerEngine: common/recipe/recipe_common.cuh:compute_scale_from_amax,
+    compute_scale_from_types; common/recipe/current_scaling.cu.
     """
     amax = find_block_amax(weights, view)
     factors = divide_by(quantizer.fmt.max, amax)
-    largest = min(FLOAT32_MAX, torch.finfo(weights.dtype).max)
+    is_tensor = view.block_rows is None
+    largest = FLOAT32_MAX if is_tensor else min(FLOAT32_MAX, torch.finfo(weights.dtype).max)
     factors = torch.where(torch.isinf(factors), largest, factors)
     if quantizer.rule is ScaleRule.TE_POW2:
         factors = (factors.view(torch.int32) & _EXPONENT_BITS).view(torch.float32)

@@ -1,28 +1,40 @@
 """altgrad's quantizer step by step: what its vectorised code does, in numpy."""
 
+import math
+
 import numpy as np
 
 from tests.quantize.recipes.grids_by_hand import Floats, Ordinals
 
 F32 = np.float32
+BIASES = {0: 0, 1: 0, 2: 1, 3: 3, 4: 7, 5: 15, 6: 31, 7: 63}
+TOPS = {bits: 2**bits - (2 if bits == 5 else 1) for bits in range(8)}
+"""The largest exponent of a number, by exponent bits; E5M2 keeps one for infinity."""
 
 
 def quantize(weights: Floats, dtype: str, *, exponent_bits: int) -> tuple[Ordinals, Floats]:  # noqa: ARG001
     """Ordinals, and one scale."""
-    mantissa_bits = 7 - exponent_bits
-    bias = {0: 0, 1: 0, 2: 1, 3: 3, 4: 7, 5: 15, 6: 31, 7: 63}[exponent_bits]
-    top_exponent = 2**exponent_bits - (2 if exponent_bits == 5 else 1)
-    steps = 2.0**mantissa_bits
-    largest = 127 / 128 if exponent_bits == 0 else 2.0 ** (top_exponent - bias) * (2 - 1 / steps)
+    largest = find_largest(exponent_bits)
     amax = float(np.abs(weights).max())
     scale = F32(1e-10 if amax < 1e-10 else max(amax * 1.01 / largest, 1e-10))
-    scaled = weights / scale
+    return encode(weights / scale, exponent_bits), np.array([[scale]])
+
+
+def find_largest(exponent_bits: int) -> float:
     if exponent_bits == 0:
-        codes = np.rint(np.clip(scaled, -largest, largest) * 128).astype(int)
-        return codes, np.array([[scale]])
+        return 127 / 128
+    steps = 2.0 ** (7 - exponent_bits)
+    return math.ldexp(2 - 1 / steps, TOPS[exponent_bits] - BIASES[exponent_bits])
+
+
+def encode(scaled: Floats, exponent_bits: int) -> Ordinals:
+    """Ordinals of weights over their scale."""
+    largest = find_largest(exponent_bits)
+    if exponent_bits == 0:
+        return np.asarray(np.rint(np.clip(scaled, -largest, largest) * 128)).astype(int)
     magnitude = np.minimum(np.abs(scaled), F32(largest)).astype(np.float64)
-    codes = _encode(magnitude, mantissa_bits, bias, top_exponent)
-    return np.where(scaled < 0, -codes, codes), np.array([[scale]])
+    codes = _encode(magnitude, 7 - exponent_bits, BIASES[exponent_bits], TOPS[exponent_bits])
+    return np.asarray(np.where(scaled < 0, -codes, codes))
 
 
 def _encode(magnitude: Floats, mantissa_bits: int, bias: int, top_exponent: int) -> Ordinals:

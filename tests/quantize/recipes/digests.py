@@ -17,8 +17,9 @@ Outcome = tuple[NDArray[np.int16], NDArray[np.float32]]
 SKIPS_ZEROS = {"torchao-float8-tensor", "torchao-float8-row", "nf4"}
 """Blocks of zeros are left out: the source divides by their scale, which is zero."""
 
-SKIPS_TINY = {"transformers-fp8"}
-"""Blocks are left out that are so small that the factor of the source overflows."""
+SKIPS_TINY = {"transformers-fp8", "torchao-float8-tensor", "torchao-float8-row"}
+"""Blocks are left out that are so small that the factor of the source overflows, or its scale
+becomes zero."""
 
 KNOWS_MEAN_TO_LAST_PLACE = {"bitnet"}
 """The scale depends on the order of a float32 sum; codes are compared, scales are not."""

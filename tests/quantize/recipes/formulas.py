@@ -78,9 +78,10 @@ def torchao_float8(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> 
 
 
 def transformer_engine(weights: Floats, dtype: str, *, shape: Shape, pow2: bool) -> Made:
+    in_bf16 = shape is not None and dtype == "bfloat16"
+    top = F32(3.3895314e38) if in_bf16 else FLOAT32_MAX
     shape = whole(weights, shape)
     amax = amax_of(weights, shape)
-    top = F32(3.3895314e38) if dtype == "bfloat16" else FLOAT32_MAX
     factors = F32(448) / amax
     factors[factors == np.inf] = top
     if pow2:

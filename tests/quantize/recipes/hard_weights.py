@@ -31,7 +31,9 @@ def to_bf16(weights: Weights) -> Weights:
 
 def boundary_amaxes(*, mild: bool = False) -> Weights:
     """Powers of two and those times every format's maximum, with their neighbours in float32."""
-    exponents = np.array([-100, -40, -20, -9, -8, -7, -3, -2, -1, 0, 1, 2, 5, 9, 40, 100])
+    exponents = np.array(
+        [-127, -126, -100, -40, -20, -9, -8, -7, -3, -2, -1, 0, 1, 2, 5, 9, 40, 100]
+    )
     exponents = exponents[np.abs(exponents) < 10] if mild else exponents
     powers = np.ldexp(1.0, exponents)
     exact = np.concatenate([powers, *(powers * np.float64(m) for m in MAXIMA), powers * 1.75])

@@ -9,7 +9,7 @@ import torch
 
 from altgrad_inspect.formats import FloatFormat
 from altgrad_inspect.metrics.flips import FlipMeter
-from altgrad_inspect.quantize.grids import nan_ordinal
+from altgrad_inspect.quantize.grids import encode_ordinals, nan_ordinal
 from altgrad_inspect.quantize.quantizer import MasterCast, ScaleRule, Ties
 from altgrad_inspect.quantize.recipes import RECIPES
 from altgrad_inspect.quantize.rules import LOOKING_BACK, RULES, fit_scales
@@ -17,6 +17,7 @@ from altgrad_inspect.quantize.rules.arithmetic import ceil_log2, floor_log2, pow
 from altgrad_inspect.quantize.same_grids import group_same_grids, is_same_grid
 from altgrad_inspect.quantize.scales import view_for
 from altgrad_inspect.quantize.spec import RECIPE_RULES, parse_quantizer
+from tests.quantize.recipes import altgrad_by_hand
 from tests.quantize.recipes.formulas import FORMULAS
 from tests.quantize.recipes.hard_weights import ordinary
 from tests.quantize.recipes.simulate import simulate
@@ -228,6 +229,21 @@ def test_rules_of_recipes_go_with_any_float_format() -> None:
     assert is_same_grid(own, RECIPES["mxfp4-rceil"].quantizer)
     named = [RECIPES[one].quantizer for one in ("mxfp8", "mxfp8-ceil", "mxfp8-microxcaling")]
     assert [len(group) for group in group_same_grids([*named, own])] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("exponent_bits", range(8))
+def test_every_value_and_middle_of_altgrad_is_rounded_as_its_code_does(exponent_bits: int) -> None:
+    name = "altgrad" if exponent_bits == 4 else f"altgrad-e{exponent_bits}m{7 - exponent_bits}"
+    fmt = RECIPES[name].quantizer.fmt
+    values = np.array([fmt.value_of(ordinal) for ordinal in range(fmt.code_of_max + 1)])
+    exact = np.concatenate([values, (values[1:] + values[:-1]) / 2, values[-1:] * 1.3])
+    points = exact.astype(np.float32)
+    points = np.concatenate(
+        [points, *(np.nextafter(points, np.float32(side)) for side in (-np.inf, np.inf))]
+    )
+    points = np.concatenate([points, -points])
+    found = encode_ordinals(torch.from_numpy(points), fmt)
+    np.testing.assert_array_equal(found, altgrad_by_hand.encode(points, exponent_bits))
 
 
 def test_altgrad_has_a_grid_and_a_scale_of_its_own() -> None:
