@@ -16,7 +16,7 @@ from torch import Tensor
 from altgrad_inspect.formats import FloatFormat
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.quantize.rules import fit_scales
-from altgrad_inspect.quantize.scales import , view_for
+from altgrad_inspect.quantize.scales import view_for
 from altgrad_inspect.quantize.spec import parse_quantizer
 from tests.benchmarks.timing import interleave, show
 
