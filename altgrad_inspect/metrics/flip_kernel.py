@@ -30,7 +30,7 @@ from altgrad_inspect.quantize.scales import Scales
 MIN_WEIGHTS: Final = 150_000_000
 """Weights times checkpoints times quantizers from which the kernel pays for its start.
 
-That takes half a second and 0.1 GB, and 4 s more the first time; counting one weight takes 10 ns
+That takes half a second and 0.1 GB, and 4 s more the first time; counting one weight takes 8 ns
 less. The choice is by size alone: the last digits of sums, unlike counts, depend on it."""
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
