@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
         (("trend", "--half-life", "-1"), "half_life: -1.0 is out of range"),
         (("report", "--threshold", "1"), "threshold: 1.0 is out of range"),
         (("report", "--warmup", "0"), "warmup: 0 is out of range"),
-        (("formats", "nope"), "'nope' is not known"),
+        (("formats", "nope"), "nope is not known"),
     ],
 )
 def test_usage_is_2(run_cli: RunCli, tiny_run: Path, args: tuple[str, ...], said: str) -> None:
