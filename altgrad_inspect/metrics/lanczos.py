@@ -224,7 +224,7 @@ def find_top_direction(
     Anal. 13(4), theorem 4.1), and for matrices whose s1 stands apart, far less.
 
     A start near the last checkpoint's direction would save two steps in five and lose that, even
-    with a tenth of it random: of two values within 0.7 % of each other the new one can stay
+    with a tenth of it random: of two values within about 0.7 % of each other the new one can stay
     unseen, since its share of the start is too small to disturb the residual
     (``docs/performance.md``).
 
