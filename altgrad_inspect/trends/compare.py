@@ -46,8 +46,8 @@ def compare_runs(a: Results, b: Results) -> Comparison:
 
     Args:
         a: Any of the tables ranks, flips, trends, alerts and verdicts of a run.
-        b: Those of another one. Flips are compared for one quantizer: the first, by name,
-            that both runs have.
+        b: Those of another one. Flips are compared for one quantizer: of those
+            that both runs have, the one with the most rows.
     """
     quantizer, notes = _find_quantizer(a, b)
     sides = [_read_sides(results, quantizer) for results in (a, b)]
@@ -87,11 +87,13 @@ def _find_missing(a: Results, b: Results) -> list[str]:
 
 def _find_quantizer(a: Results, b: Results) -> tuple[str | None, list[str]]:
     """Return the quantizer that is compared, and a note where there is a choice or none."""
-    named = [
-        set(results.flips.column("quantizer").to_pylist()) if results.flips else set()
+    named: list[Counter[object]] = [
+        Counter(results.flips.column("quantizer").to_pylist()) if results.flips else Counter()
         for results in (a, b)
     ]
-    shared = sorted(str(name) for name in named[0] & named[1])
+    # A run of stored codes has several, each with other layers: the one with the most comes first.
+    by_rows = sorted((named[0] & named[1]).items(), key=lambda item: (-item[1], str(item[0])))
+    shared = [str(name) for name, _ in by_rows]
     if shared and len(named[0] | named[1]) > 1:
         return shared[0], [f"flips are compared under {shared[0]}"]
     if not shared and all(named):

@@ -162,6 +162,18 @@ def test_totals_count_layers_alerts_and_verdicts(a: Results, b: Results) -> None
     assert found["median flip_fraction"] == (median([0.2, 0.05]), 0.4)
 
 
+def test_the_quantizer_of_most_layers_is_compared() -> None:
+    """A run of stored codes has the default quantizer for its few plain layers."""
+    flips = [
+        flip("norm", 2, 3),
+        *(flip(name, 2, 5, quantizer="stored:float8_e4m3fn") for name in ("up", "down")),
+    ]
+    compared = compare_runs(make_results(flips=flips), make_results(flips=flips))
+    assert {row.layer for row in compared.rows if row.quantizer} == {"up", "down"}
+    assert {row.quantizer for row in compared.rows if row.layer == "up"} == {"stored:float8_e4m3fn"}
+    assert any("stored:float8_e4m3fn" in note for note in compared.notes)
+
+
 def test_flips_of_quantizers_that_only_one_run_has_are_not_compared(a: Results) -> None:
     other = make_results(flips=[flip("w", 2, 1, quantizer="int8:tensor:amax")])
     compared = compare_runs(a, other)
