@@ -164,9 +164,11 @@ def test_totals_count_layers_alerts_and_verdicts(a: Results, b: Results) -> None
 
 def test_the_quantizer_of_most_layers_is_compared() -> None:
     """A run of stored codes has the default quantizer for its few plain layers."""
-    flips = [
+    coded = "stored:float8_e4m3fn"
+    flips: list[Record] = [
         flip("norm", 2, 3),
-        *(flip(name, 2, 5, quantizer="stored:float8_e4m3fn") for name in ("up", "down")),
+        flip("up", 2, 5, quantizer=coded),
+        flip("down", 2, 5, quantizer=coded),
     ]
     compared = compare_runs(make_results(flips=flips), make_results(flips=flips))
     assert {row.layer for row in compared.rows if row.quantizer} == {"up", "down"}
