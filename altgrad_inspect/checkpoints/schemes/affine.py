@@ -1,17 +1,16 @@
 """Integer codes with a scale and, maybe, a zero point: weight = (code - zero point) * scale."""
 
-from dataclasses import replace
-
 import torch
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Integer, Shaped
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.parts import name_layer
+from altgrad_inspect.checkpoints.schemes.zero_points import count_from_zero_points
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.formats import IntFormat
 from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.grids import ordinal_dtype
-from altgrad_inspect.quantize.scales import Scales, tiles
+from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
 
@@ -47,15 +46,7 @@ def code_integers(
         return CodedWeights(fmt=fmt, ordinals=codes.to(ordinal_dtype(fmt)), scales=scales)
     width = high - low
     fmt = IntFormat(name=f"int{bits}", bits=bits, low=-width, high=width)
-    zero = _as_float(zero_points)
-    whole = zero.round().clamp(low, high)
-    offsets = zero - whole if bool((zero != whole).any()) else None
-    whole = whole.to(torch.int16)
-    scales = replace(scales, lowest=low - whole, highest=high - whole, offsets=offsets)
-    ordinals = torch.empty(scales.view.shape, dtype=ordinal_dtype(fmt), device=codes.device)
-    for rows, cols in tiles(scales.view, codes.device):
-        ordinals[rows, cols] = codes[rows, cols].to(torch.int16) - scales.pick(whole, rows, cols)
-    return CodedWeights(fmt=fmt, ordinals=ordinals, scales=scales)
+    return count_from_zero_points(codes, zero_points, scales, fmt=fmt, low=low, high=high)
 
 
 def _code_range(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -74,8 +65,3 @@ def _require_range(
             f"{high} (save the checkpoint again)"
         )
         raise CheckpointError(msg)
-
-
-def _as_float(zero_points: Shaped[Tensor, "*blocks"]) -> Float[Tensor, "*blocks"]:
-    """Return zero points as float32; those of a scale of 0, which are no numbers, as 0."""
-    return torch.nan_to_num(zero_points.float(), nan=0.0, posinf=0.0, neginf=0.0)

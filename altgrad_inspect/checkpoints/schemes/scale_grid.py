@@ -12,6 +12,7 @@ from altgrad_inspect.checkpoints.schemes.parts import (
     stack_shape,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
+from altgrad_inspect.checkpoints.schemes.zero_points import count_from_zero_points
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.formats import ElementFormat, IntFormat
 from altgrad_inspect.quantize.coded import CodedWeights
@@ -219,9 +220,6 @@ def scale_integers(
         fmt = whole_numbers(bits)
         return multiply_out(layer, fmt, integers.to(ordinal_dtype(fmt)), scales)
     zeros = torch.zeros_like(scales.values) if zero_points is None else zero_points
-    zeros = zeros.to(torch.int16)
     fmt = replace(whole_numbers(bits), low=low - high, high=high - low)
-    rows, cols = scales.view.shape
-    ordinals = integers.to(torch.int16) - scales.pick(zeros, slice(0, rows), slice(0, cols))
-    shifted = replace(scales, lowest=low - zeros, highest=high - zeros)
-    return multiply_out(layer, fmt, ordinals.to(ordinal_dtype(fmt)), shifted)
+    coded = count_from_zero_points(integers, zeros.short(), scales, fmt=fmt, low=low, high=high)
+    return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)

@@ -1,9 +1,11 @@
-"""Unsigned codes with a zero point: a weight is (code - zero) * scale.
+"""Codes with a zero point: a weight is (code - zero) * scale.
 
 The ordinal of a code is the code minus the zero point, so that the value zero has the ordinal 0.
 Where a zero point lies between two codes, or beyond them, it is the code nearest to it that
 counts, and the rest is an offset of the scales.
 """
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int64, Integer, Shaped
@@ -51,22 +53,37 @@ def code_with_zero_points(
         fmt: As `unsigned_format` gives it.
         col_blocks: The block of every column, where blocks are not runs of columns.
     """
-    highest = fmt.code_of_max
-    whole = zeros
-    offsets = None
+    built = Scales(values=scales.float().contiguous(), view=view, col_blocks=col_blocks)
+    return count_from_zero_points(codes, zeros, built, fmt=fmt, low=0, high=fmt.code_of_max)
+
+
+def count_from_zero_points(
+    codes: Integer[Tensor, "rows cols"],
+    zeros: Shaped[Tensor, "block_rows block_cols"],
+    scales: Scales,
+    *,
+    fmt: IntFormat,
+    low: int,
+    high: int,
+) -> CodedWeights:
+    """Return the ordinals of integer codes, each minus the zero point of its block.
+
+    Args:
+        codes: Any integer dtype, from ``low`` to ``high``.
+        zeros: Integers or floats, in units of a code; what is no number counts as 0.
+        scales: Without zero points.
+        fmt: Reaches from ``low - high`` to ``high - low``.
+        low: The smallest code.
+        high: The largest.
+    """
+    whole, offsets = zeros, None
     if zeros.is_floating_point():
-        whole = zeros.float().nan_to_num().round().clamp(0, highest)
-        offsets = zeros.float() - whole
+        zeros = zeros.float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        whole = zeros.round().clamp(low, high)
+        offsets = zeros - whole if bool((zeros != whole).any()) else None
     whole = whole.short()
-    built = Scales(
-        values=scales.float().contiguous(),
-        view=view,
-        offsets=offsets,
-        lowest=-whole,
-        highest=highest - whole,
-        col_blocks=col_blocks,
-    )
-    ordinals = torch.empty(view.shape, dtype=ordinal_dtype(fmt), device=codes.device)
-    for rows, cols in tiles(view, codes.device):
+    built = replace(scales, offsets=offsets, lowest=low - whole, highest=high - whole)
+    ordinals = torch.empty(scales.view.shape, dtype=ordinal_dtype(fmt), device=codes.device)
+    for rows, cols in tiles(scales.view, codes.device):
         ordinals[rows, cols] = codes[rows, cols].short() - built.pick(whole, rows, cols)
     return CodedWeights(fmt=fmt, ordinals=ordinals, scales=built)
