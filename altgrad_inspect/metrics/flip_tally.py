@@ -147,18 +147,21 @@ class FlipTally:
         if not (self.values_known and self.all_finite):
             return
         size = update.abs_()
-        update_abs = float(size.sum())
+        sums = {
+            "earlier_squares": earlier_squares,
+            "update_squares": squares,
+            "update_abs": float(size.sum()),
+        }
+        if not self.are_stored:
+            sums["expected"] = self._expect_flips(tile, size)
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def _expect_flips(self, tile: Tile, size: Tensor) -> float:
+        """Sum of min(1, update / cell); ``size`` holds the updates in ``unit``."""
         cells = measure_ulps(tile.earlier_scaled, self.fmt).mul_(tile.cell_scale)
         steps = (size if self.unit == 1.0 else size * self.unit).reshape(cells.shape)
-        steps = steps.to(cells.dtype)
-        expected = steps.div_(cells).clamp_(max=1.0).sum()
-        for name, value in (
-            ("earlier_squares", earlier_squares),
-            ("update_squares", squares),
-            ("update_abs", update_abs),
-            ("expected", float(expected)),
-        ):
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        return float(steps.to(cells.dtype).div_(cells).clamp_(max=1.0).sum())
 
     def total(self, earlier: Scales, later: Scales, *, has_before: bool) -> FlipCounts:
         """The counts of the whole transition.

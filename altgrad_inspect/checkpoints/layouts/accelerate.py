@@ -16,7 +16,6 @@ from altgrad_inspect.checkpoints.layouts.listing import Listing
 from altgrad_inspect.checkpoints.layouts.weights import Weights, find_weights
 
 NAME: Final = "accelerate"
-UNIT: Final = "checkpoint"
 _DIRECTORY: Final = re.compile(r"checkpoint_[0-9]{1,15}")
 _RANDOM_STATES: Final = re.compile(r"random_states_[0-9]{1,9}\.pkl")
 _FSDP_SHARDS: Final = re.compile(r"pytorch_model_fsdp_[0-9]{1,9}")

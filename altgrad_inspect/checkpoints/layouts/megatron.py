@@ -12,7 +12,6 @@ from altgrad_inspect.checkpoints.layouts.listing import Listing
 
 TRACKER: Final = "latest_checkpointed_iteration.txt"
 _RANK: Final = re.compile(r"mp_rank_[0-9]{2,3}(_[0-9]{3})?(_[0-9]{3})?")
-_ITERATION: Final = re.compile(r"iter_[0-9]{7}|release")
 
 
 def explain_megatron(listing: Listing) -> tuple[str, str, str] | None:
