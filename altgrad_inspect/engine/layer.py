@@ -36,8 +36,9 @@ class LayerTasks:
             ``update``, ``update_total``.
         sweep: Quantizers to sum the flips up for, one row each over the whole run.
         bits: Whether to find the layers whose stored bits never change.
-        compiled: Whether flips may use the compiled kernel; set by the engine for runs that
-            are large enough.
+        compiled_flips: Whether flips may use the compiled kernel; set by the engine for runs
+            that are large enough.
+        compiled_spectra: The same of spectra and theirs.
     """
 
     quantizers: tuple[Quantizer, ...] = ()
@@ -47,7 +48,8 @@ class LayerTasks:
     updates: tuple[str, ...] = ()
     sweep: tuple[Quantizer, ...] = ()
     bits: bool = False
-    compiled: bool = False
+    compiled_flips: bool = False
+    compiled_spectra: bool = False
 
     @property
     def keeps_first(self) -> bool:
@@ -141,16 +143,19 @@ class _Rows:
         self._layer = layer
         self._identical = tasks.bits
         self._sweep = (
-            SweepRows(layer, tasks.sweep, compiled=tasks.compiled) if tasks.sweep else None
+            SweepRows(layer, tasks.sweep, compiled=tasks.compiled_flips) if tasks.sweep else None
         )
         self._flips = (
-            FlipRows(layer, tasks.quantizers, auto=tasks.auto, compiled=tasks.compiled)
+            FlipRows(layer, tasks.quantizers, auto=tasks.auto, compiled=tasks.compiled_flips)
             if tasks.quantizers
             else None
         )
-        self._ranks = RankRows(layer, tasks.rank_settings) if tasks.ranks else None
+        spectra, compiled = tasks.rank_settings.spectra, tasks.compiled_spectra
+        self._ranks = (
+            RankRows(layer, tasks.rank_settings, compiled=compiled) if tasks.ranks else None
+        )
         self._updates = tuple(
-            (subject, UpdateRows(layer, subject, spectra=tasks.rank_settings.spectra))
+            (subject, UpdateRows(layer, subject, spectra=spectra, compiled=compiled))
             for subject in tasks.updates
         )
 

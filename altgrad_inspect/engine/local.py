@@ -17,10 +17,11 @@ from threadpoolctl import threadpool_limits
 from altgrad_inspect.engine.bundles import Bundle, BundleQueue, cut_bundles
 from altgrad_inspect.engine.events import LayerDone, Listener, Planned
 from altgrad_inspect.engine.layer import LayerRows, LayerTasks, join_rows
-from altgrad_inspect.engine.plan import LayerUnit, unit_seconds
+from altgrad_inspect.engine.plan import LayerUnit, rank_seconds, unit_seconds
 from altgrad_inspect.engine.worker import Worker
 from altgrad_inspect.errors import ConfigError
 from altgrad_inspect.metrics.flip_kernel import worth_compiling
+from altgrad_inspect.metrics.spectrum_kernel import worth_compiling_spectra
 
 
 def resolve_device(name: str) -> torch.device:
@@ -60,8 +61,7 @@ def run_units(
         unit.layer: unit_seconds(unit, num_quantizers=num_quantizers, num_spectra=num_spectra)
         for unit in units
     }
-    num_weights = sum(ref.num_weights for unit in units for _, ref in unit.present)
-    tasks = replace(tasks, compiled=worth_compiling(num_weights * num_quantizers))
+    tasks = _choose_compiled(units, tasks, num_quantizers=num_quantizers, num_spectra=num_spectra)
     on_event(
         Planned(
             num_checkpoints=num_checkpoints,
@@ -78,6 +78,20 @@ def run_units(
             cost = seconds[unit.layer] / total
             on_event(LayerDone(layer=unit.layer, num_bytes=unit.num_bytes, cost=cost))
     return join_rows(results[unit.layer] for unit in units)
+
+
+def _choose_compiled(
+    units: Sequence[LayerUnit], tasks: LayerTasks, *, num_quantizers: int, num_spectra: int
+) -> LayerTasks:
+    """Use compiled loops where the run as a whole is large enough to pay for their start."""
+    refs = [ref for unit in units for _, ref in unit.present]
+    num_weights = sum(ref.num_weights for ref in refs)
+    seconds = num_spectra * sum(rank_seconds(ref.shape) for ref in refs) if num_spectra else 0.0
+    return replace(
+        tasks,
+        compiled_flips=worth_compiling(num_weights * num_quantizers),
+        compiled_spectra=worth_compiling_spectra(seconds),
+    )
 
 
 def _work_off(

@@ -33,12 +33,17 @@ class MatrixRanks:
     What is carried is always what was measured last, and the drift adds up since then, so that
     errors cannot creep from checkpoint to checkpoint.
 
+    Args:
+        settings: How ranks are computed.
+        compiled: Whether to use the compiled loops where they apply; needs numba.
+
     Attributes:
         note: That the ranks were measured on the CPU for want of memory, else None.
     """
 
-    def __init__(self, settings: RankSettings) -> None:
+    def __init__(self, settings: RankSettings, *, compiled: bool = False) -> None:
         self._settings = settings
+        self._compiled = compiled
         self.note: str | None = None
         self._measured: Spectrum | StableRank | None = None
         self._drift = 0.0
@@ -82,11 +87,13 @@ class MatrixRanks:
     def _measure(self, matrix: Tensor) -> Outcome:
         settings = self._settings
         keep = settings.spectra or settings.tolerance > 0
+        compiled = self._compiled
         try:
-            found = measure_ranks(matrix, settings, keep_singular_values=keep)
+            found = measure_ranks(matrix, settings, keep_singular_values=keep, compiled=compiled)
             self.note = None
         except torch.OutOfMemoryError:
-            found = measure_ranks(matrix.cpu(), settings, keep_singular_values=keep)
+            moved = matrix.cpu()
+            found = measure_ranks(moved, settings, keep_singular_values=keep, compiled=compiled)
             self.note = ON_CPU
         self._drift = 0.0
         self._measured = None if isinstance(found, Undefined) else found
@@ -100,12 +107,12 @@ class MatrixRanks:
 
 
 def measure_ranks(
-    matrix: Tensor, settings: RankSettings, *, keep_singular_values: bool
+    matrix: Tensor, settings: RankSettings, *, keep_singular_values: bool, compiled: bool = False
 ) -> Spectrum | StableRank | Undefined:
     """Measure a matrix of shape (rows, cols) the way the settings ask for."""
     if settings.metrics == "stable":
-        return measure_stable_rank(matrix)
+        return measure_stable_rank(matrix, compiled=compiled)
     least = {"estimate": MIN_ESTIMATED_SIDE, "auto": AUTO_SIDE}.get(settings.method)
     if least is not None and min(matrix.shape) >= least:
-        return estimate_spectrum(matrix)
-    return measure_spectrum(matrix, keep_singular_values=keep_singular_values)
+        return estimate_spectrum(matrix, compiled=compiled)
+    return measure_spectrum(matrix, keep_singular_values=keep_singular_values, compiled=compiled)

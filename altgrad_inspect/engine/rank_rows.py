@@ -20,12 +20,21 @@ from altgrad_inspect.settings import RankSettings
 
 
 class RankRows:
-    """Turns a layer's sightings into ranks rows."""
+    """Turns a layer's sightings into ranks rows.
 
-    def __init__(self, layer: str, settings: RankSettings | None = None) -> None:
+    Args:
+        layer: Its name.
+        settings: How ranks are computed.
+        compiled: Whether to use the compiled loops where they apply; needs numba.
+    """
+
+    def __init__(
+        self, layer: str, settings: RankSettings | None = None, *, compiled: bool = False
+    ) -> None:
         self.rows: list[RankRecord] = []
         self._layer = layer
         self._settings = RankSettings() if settings is None else settings
+        self._compiled = compiled
         self._matrices: list[MatrixRanks] = []
         self._skips = SkipList(layer)
         self._outcomes: list[Outcome] = []
@@ -64,7 +73,10 @@ class RankRows:
             or not self._outcomes
             or (before.shape, before.dtype) != (current.weights.shape, current.weights.dtype)
         ):
-            self._matrices = [MatrixRanks(self._settings) for _ in range(plan.num_matrices)]
+            self._matrices = [
+                MatrixRanks(self._settings, compiled=self._compiled)
+                for _ in range(plan.num_matrices)
+            ]
             pairs = ((None, matrix) for matrix in matrices(current.weights))
             return [one.see(*pair) for one, pair in zip(self._matrices, pairs, strict=True)]
         both = zip(matrices(before), matrices(current.weights), strict=True)

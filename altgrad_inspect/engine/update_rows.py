@@ -29,13 +29,21 @@ Outcome = MeasuredUpdate | Undefined | str
 
 
 class UpdateRows:
-    """Turns pairs of sightings of a layer into ranks rows of one subject."""
+    """Turns pairs of sightings of a layer into ranks rows of one subject.
 
-    def __init__(self, layer: str, subject: str, *, spectra: bool) -> None:
+    Args:
+        layer: Its name.
+        subject: `UPDATE` or `UPDATE_TOTAL`.
+        spectra: Whether rows keep the singular values.
+        compiled: Whether to use the compiled loops where they apply; needs numba.
+    """
+
+    def __init__(self, layer: str, subject: str, *, spectra: bool, compiled: bool = False) -> None:
         self.rows: list[RankRecord] = []
         self._layer = layer
         self._subject = subject
         self._spectra = spectra
+        self._compiled = compiled
         self._outcomes: list[tuple[Outcome, str | None]] = []
 
     def see(self, earlier: Sighting | None, current: Sighting, previous: Sighting | None) -> None:
@@ -94,7 +102,11 @@ class UpdateRows:
 
     def _measure_pair(self, earlier: Any, later: Any, *cells: Any) -> MeasuredUpdate:
         return measure_update(
-            earlier, later, cells=(cells[0], cells[1]), keep_singular_values=self._spectra
+            earlier,
+            later,
+            cells=(cells[0], cells[1]),
+            keep_singular_values=self._spectra,
+            compiled=self._compiled,
         )
 
     def _row(

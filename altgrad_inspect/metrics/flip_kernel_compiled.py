@@ -9,13 +9,11 @@ vectorizer does by itself. Importing this module imports numba.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: ANN001, ANN201, ANN202, ANN003, PLR0917
-
-from inspect import unwrap
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0917
 
 import numpy as np
-from numba import njit
 
+from altgrad_inspect.metrics.compiling import compiled
 from altgrad_inspect.metrics.flip_kernel_lanes import (
     LANES,
     above,
@@ -58,18 +56,13 @@ _ZERO = np.float32(0)
 ) = range(15)
 
 
-def _compiled(**options):
-    """Compile without the wrappers that a type checker may have put around a function."""
-    return lambda function: njit(nogil=True, **options)(unwrap(function))
-
-
-@_compiled(forceinline=True)
+@compiled(forceinline=True)
 def _exponent(bits, grid):
     """Exponent of the binade whose spacing rounds a magnitude, as it stands in float32."""
     return max(np.int32(bits & _EXPONENT_MASK), grid.low_bits)
 
 
-@_compiled(forceinline=True)
+@compiled(forceinline=True)
 def _encode(scaled, grid):
     """Ordinal of a scaled weight, which is no NaN.
 
@@ -87,7 +80,7 @@ def _encode(scaled, grid):
     return np.int32(-code) if bits < 0 else code
 
 
-@_compiled()
+@compiled()
 def _widen(halves, is_bfloat16, weights, n):
     """Float32 of 16-bit floats given by their bits."""
     if is_bfloat16:
@@ -105,7 +98,7 @@ def _widen(halves, is_bfloat16, weights, n):
         weights[i] = float_of(np.int32(bits | np.int32(half & np.int32(-0x80000000))))
 
 
-@_compiled(error_model="numpy")
+@compiled(error_model="numpy")
 def _measure_weights(earlier, later, scale, grid, codes, counts, sums, n):
     """Codes of ``later`` at the earlier scales, the norms, and the flips to expect.
 
@@ -140,7 +133,7 @@ def _measure_weights(earlier, later, scale, grid, codes, counts, sums, n):
     return largest, np.isfinite(squares + updates)
 
 
-@_compiled(error_model="numpy")
+@compiled(error_model="numpy")
 def _encode_own(earlier, later, scale, grid, own, before, n):
     """Codes of both at the later scales."""
     largest = np.int32(0)
@@ -152,7 +145,7 @@ def _encode_own(earlier, later, scale, grid, own, before, n):
     return largest
 
 
-@_compiled(error_model="numpy")
+@compiled(error_model="numpy")
 def _count_clipped(later, scale, grid, n):
     clipped = 0
     for i in range(n):
@@ -161,7 +154,7 @@ def _count_clipped(later, scale, grid, n):
     return clipped
 
 
-@_compiled()
+@compiled()
 def _count_codes(code_from, code_to, own, before, has_before, counts, n):
     """Count what NaN takes part in; returns the number of flips."""
     flipped = recoded = reverted = nonzeros = 0
@@ -179,7 +172,7 @@ def _count_codes(code_from, code_to, own, before, has_before, counts, n):
     return flipped
 
 
-@_compiled()
+@compiled()
 def _count_moves(code_from, code_to, flipped, counts, n):
     """Count where the flips went.
 
@@ -212,20 +205,20 @@ def _count_moves(code_from, code_to, flipped, counts, n):
     counts[_DISTANCE_MAX] = max(counts[_DISTANCE_MAX], largest)
 
 
-@_compiled()
+@compiled()
 def _copy(source, target, n):
     """Copy ``n`` codes; numba's own assignment of slices goes element by element."""
     for i in range(n):
         target[i] = source[i]
 
 
-@_compiled()
+@compiled()
 def _fill(target, start, stop, value):
     for i in range(np.uint64(start), np.uint64(stop)):  # signed ones could count from the end
         target[i] = value
 
 
-@_compiled()
+@compiled()
 def _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n):
     """Give NaN its code, and count the later weights that are not finite."""
     for i in range(n):
@@ -237,7 +230,7 @@ def _mark_nan(earlier, later, code_to, own, own_before, grid, counts, n):
             code_to[i] = own[i] = grid.nan_code
 
 
-@_compiled()
+@compiled()
 def _fill_scales(start, n, layout, scales, divisors, filled):
     """Write the scale of every weight of a strip, unless they already stand there.
 
@@ -273,7 +266,7 @@ def _fill_scales(start, n, layout, scales, divisors, filled):
     return is_changed
 
 
-@_compiled()
+@compiled()
 def _count_padded(code_from, code_to, own, before, has_before, grid, counts, n):
     """Count a strip with NaN, or one that does not fill its lanes: on copies that end in zeros."""
     num_codes = -(-n // LANES) * LANES
@@ -292,7 +285,7 @@ def _count_padded(code_from, code_to, own, before, has_before, grid, counts, n):
     _count_moves(copies[0], copies[1], flipped, counts, num_codes)
 
 
-@_compiled(cache=True)
+@compiled(cache=True)
 def run(weights, halves, is_bfloat16, layout, scales, codes, has_before, grid, counts, sums):
     """Count one layer; everything but the scales as 1-D arrays.
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from altgrad_inspect.metrics.singular_values import orient_tall, scale_, scaled_blocks
+from altgrad_inspect.metrics.scaled_blocks import orient_tall, scale_, scaled_blocks
 
 BLOCK_ROWS: Final = 512
 

@@ -10,11 +10,9 @@ values with bounds on their errors (`altgrad_inspect.metrics.certificate`).
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,23 +24,13 @@ from altgrad_inspect.metrics.certificate import (
     summation_error,
     svd_value_errors,
 )
+from altgrad_inspect.metrics.eigenvalues import find_eigenvalues
+from altgrad_inspect.metrics.gram import accumulate_gram
+from altgrad_inspect.metrics.scaled_blocks import orient_tall, scaled_blocks
 from altgrad_inspect.metrics.solver_place import placed_for_solver
 
-CPU_BLOCK_ROWS: Final = 512
-"""A block of so many rows in float64 stays in the cache while it is multiplied."""
-
-CUDA_BLOCK_ROWS: Final = 2048
-"""A GPU needs larger products than a cache would hold; the bound grows with them."""
-
-NUM_COLUMN_BLOCKS: Final = 8
-"""Blocks of columns from the diagonal on: 9/16 of all products, in pieces still large enough."""
-
-MAX_NUMPY_COLUMNS: Final = 1024
-"""Up to here the eigenvalues come from numpy (OpenBLAS), up to 1.8 times faster than torch (MKL) on
-AMD and as fast on Intel; above, torch reduces large matrices in two stages."""
-
-MAX_ONE_STEP_EXPONENT: Final = 1000
-"""2**1000 is a float64, and what is left of any exponent after it is one too."""
+MIN_QR_ROWS: Final = 512
+"""Fewer rows are not worth a reduction of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,20 +50,28 @@ class SingularValues:
     squared_norm_error: float
 
 
-def find_by_gram(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> SingularValues | None:
+def find_by_gram(
+    matrix: Float[Tensor, "rows cols"], *, exponent: int, compiled: bool = False
+) -> SingularValues | None:
     """Return sqrt(eigenvalues of W^T W), or None if the eigensolver fails or contradicts itself.
 
     The sums of the eigenvalues and of their squares must be the trace and the squared norm
     of the Gram matrix: they are two independent ways to the same numbers, and cost nothing.
+
+    Args:
+        matrix: Weights of any float dtype, on any device; not changed.
+        exponent: Of the power of two.
+        compiled: Whether to use the compiled loops where they apply; needs numba.
     """
-    gram = _accumulate_gram(matrix, exponent=exponent)
+    accumulated = accumulate_gram(matrix, exponent=exponent, compiled=compiled)
+    gram, num_additions = accumulated.matrix, accumulated.num_additions
     diagonal = gram.diagonal()
     live = diagonal > 0
     if not bool(live.all()):
         gram = gram[live][:, live]
         diagonal = gram.diagonal()
     num_columns = diagonal.numel()
-    eigenvalues = _find_eigenvalues(gram)
+    eigenvalues = find_eigenvalues(gram, compiled=compiled)
     if eigenvalues is None:
         return None
     trace = float(diagonal.sum())
@@ -84,7 +80,6 @@ def find_by_gram(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singul
     solver_error = eigensolver_error(float(eigenvalues[0]), num_columns=num_columns)
     if not _agrees(eigenvalues, trace=trace, squares=squares, error=solver_error):
         return None
-    num_additions = _count_additions(matrix)
     values = eigenvalues.clamp(min=0).sqrt()
     error = solver_error + summation_error(trace, num_additions=num_additions)
     return SingularValues(
@@ -106,7 +101,7 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
     dense = _select(_select(matrix, nonzero.any(1), dim=0), nonzero.any(0), dim=1)
     tall = orient_tall(dense)
     num_rows, num_columns = tall.shape
-    block_rows = max(2 * num_columns, CPU_BLOCK_ROWS)
+    block_rows = max(2 * num_columns, MIN_QR_ROWS)
     triangle = tall.new_empty((0, num_columns), dtype=torch.float64)
     squared_norm, num_rows_left = 0.0, num_rows
     for block in scaled_blocks(tall, exponent=exponent, block_rows=block_rows):
@@ -127,109 +122,8 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
     )
 
 
-def _accumulate_gram(matrix: Tensor, *, exponent: int) -> Tensor:
-    """Return the scaled Gram matrix of the shorter side, float64; at least the upper triangle."""
-    tall = orient_tall(matrix)
-    num_columns = tall.shape[1]
-    gram = torch.zeros((num_columns, num_columns), dtype=torch.float64, device=matrix.device)
-    # Squares of narrower dtypes fit in float64 as they are, and n * n numbers are fewer.
-    scale_first = matrix.dtype == torch.float64
-    add = _add_products_on_cuda if matrix.is_cuda else _SymmetricProducts(num_columns)
-    block_exponent = exponent if scale_first else 0
-    for block in scaled_blocks(tall, exponent=block_exponent, block_rows=_block_rows(matrix)):
-        add(gram, block)
-    return gram if scale_first else scale_(gram, 2 * exponent)
-
-
-class _SymmetricProducts:
-    """Adds B^T B by numpy, which knows that the product is symmetric and does half of the work.
-
-    Each product is made on its own and then added: BLAS may else add row after row onto a large
-    sum, which rounds far worse.
-    """
-
-    def __init__(self, num_columns: int) -> None:
-        self._product = np.empty((num_columns, num_columns))
-
-    def __call__(self, gram: Tensor, block: Tensor) -> None:
-        rows = block.numpy()
-        gram.add_(torch.from_numpy(np.dot(rows.T, rows, out=self._product)))
-
-
-def _add_products_on_cuda(gram: Tensor, block: Tensor) -> None:
-    """Add the upper triangle of B^T B, in blocks of columns from the diagonal on."""
-    num_columns = block.shape[1]
-    width = max(math.ceil(num_columns / NUM_COLUMN_BLOCKS), 64)
-    for start in range(0, num_columns, width):
-        stop = min(start + width, num_columns)
-        gram[start:stop, start:].add_(block[:, start:stop].mT @ block[:, start:])
-
-
-def _find_eigenvalues(gram: Tensor) -> Tensor | None:
-    """Return all eigenvalues, descending and on the CPU; None if LAPACK does not converge."""
-    try:
-        with placed_for_solver(gram) as placed:
-            if placed.is_cuda or len(placed) > MAX_NUMPY_COLUMNS:
-                eigenvalues: Tensor = torch.linalg.eigvalsh(placed, UPLO="U").cpu()
-            else:
-                eigenvalues = torch.from_numpy(np.linalg.eigvalsh(placed.numpy(), UPLO="U"))
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-        return None
-    return eigenvalues.flip(0) if bool(torch.isfinite(eigenvalues).all()) else None
-
-
-def scaled_blocks(
-    tall: Tensor, *, exponent: int, block_rows: int
-) -> Iterator[Float[Tensor, "block n"]]:
-    """Yield blocks of rows in float64, times 2**exponent, in one buffer that is used again.
-
-    Args:
-        tall: (rows, n), of any float dtype, on any device; not changed.
-        exponent: Of the power of two, of any size.
-        block_rows: The most rows in a block, at least 1.
-    """
-    num_rows, num_columns = tall.shape
-    size = min(block_rows, num_rows)
-    if tall.stride(0) >= tall.stride(1):
-        buffer = torch.empty((size, num_columns), dtype=torch.float64, device=tall.device)
-    else:  # the transpose of a stored wide matrix: copy along its rows
-        buffer = torch.empty((num_columns, size), dtype=torch.float64, device=tall.device).mT
-    for start in range(0, num_rows, size):
-        rows = tall[start : start + size]
-        yield scale_(buffer[: len(rows)].copy_(rows), exponent)
-
-
-def scale_(tensor: Tensor, exponent: int) -> Tensor:
-    """Multiply in place by 2**exponent, which may itself be too large for a float64."""
-    if exponent == 0:
-        return tensor
-    first = max(min(exponent, MAX_ONE_STEP_EXPONENT), -MAX_ONE_STEP_EXPONENT)
-    tensor.mul_(math.ldexp(1.0, first))
-    return tensor.mul_(math.ldexp(1.0, exponent - first)) if exponent != first else tensor
-
-
-def orient_tall(matrix: Tensor) -> Tensor:
-    """Return the matrix or its transpose, as a view with at least as many rows as columns."""
-    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
-
-
 def _select(matrix: Tensor, live: Tensor, *, dim: int) -> Tensor:
     return matrix if bool(live.all()) else matrix.index_select(dim, live.nonzero().flatten())
-
-
-def _block_rows(matrix: Tensor) -> int:
-    return CUDA_BLOCK_ROWS if matrix.is_cuda else CPU_BLOCK_ROWS
-
-
-def _count_additions(matrix: Tensor) -> int:
-    """Bound the additions, and the other roundings, that a product in the Gram matrix goes through.
-
-    The other ones, all of which only float64 has: of the product itself, and of its two
-    factors where the matrix is a difference of stored ones.
-    """
-    length, block_rows = max(matrix.shape), _block_rows(matrix)
-    other = 3 if matrix.dtype == torch.float64 else 1
-    return min(length, block_rows) + math.ceil(length / block_rows) + other
 
 
 def _agrees(eigenvalues: Tensor, *, trace: float, squares: float, error: float) -> bool:

@@ -34,6 +34,7 @@ def measure_spectrum(
     *,
     keep_singular_values: bool = False,
     stored_eps: float | None = None,
+    compiled: bool = False,
 ) -> Spectrum | Undefined:
     """Measure the ranks and norms of a matrix, exactly.
 
@@ -58,6 +59,7 @@ def measure_spectrum(
         keep_singular_values: Also return all min(rows, cols) values, descending.
         stored_eps: Distance from 1 to the next number of the dtype that the layer was
             stored in, if that is not the dtype of ``matrix``.
+        compiled: Whether to use the compiled loops where they apply; needs numba.
 
     Returns:
         The ranks; or `Undefined` for a matrix that has none: without weights, all zeros,
@@ -69,7 +71,10 @@ def measure_spectrum(
     exponent = -math.frexp(largest_weight)[1]
     eps = torch.finfo(matrix.dtype).eps if stored_eps is None else stored_eps
     found, numerical_rank = _find_exact(
-        matrix, exponent=exponent, relative_threshold=max(matrix.shape) * eps
+        matrix,
+        exponent=exponent,
+        relative_threshold=max(matrix.shape) * eps,
+        compiled=compiled,
     )
     try:
         return _build_spectrum(
@@ -98,11 +103,11 @@ def find_largest_weight(matrix: Float[Tensor, "rows cols"]) -> float | Undefined
 
 
 def _find_exact(
-    matrix: Tensor, *, exponent: int, relative_threshold: float
+    matrix: Tensor, *, exponent: int, relative_threshold: float, compiled: bool
 ) -> tuple[SingularValues, int | None]:
     """Return values whose certificate holds, and the numerical rank."""
     countable = relative_threshold < 1
-    by_gram = find_by_gram(matrix, exponent=exponent)
+    by_gram = find_by_gram(matrix, exponent=exponent, compiled=compiled)
     if by_gram is not None:
         values, errors = by_gram.values, by_gram.errors
         threshold = relative_threshold * float(values[0])

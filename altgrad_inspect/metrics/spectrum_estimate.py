@@ -69,7 +69,7 @@ class _Sums:
 
 @torch.no_grad()
 def measure_stable_rank(
-    matrix: Float[Tensor, "rows cols"], *, seed: int = 0
+    matrix: Float[Tensor, "rows cols"], *, seed: int = 0, compiled: bool = False
 ) -> StableRank | Undefined:
     """Measure the stable rank, the spectral and the Frobenius norm, and nothing else.
 
@@ -79,6 +79,7 @@ def measure_stable_rank(
     Args:
         matrix: Weights in float16, bfloat16, float32 or float64, on any device; not changed.
         seed: Of the start.
+        compiled: As for `measure_spectrum`.
 
     Returns:
         The stable rank; or `Undefined` as in `altgrad_inspect.metrics.spectrum`.
@@ -88,12 +89,14 @@ def measure_stable_rank(
         found = _find_stable_rank(matrix, seed=seed)
         if found is not None:
             return found if isinstance(found, Undefined) else found[0]
-    exact = measure_spectrum(matrix)
+    exact = measure_spectrum(matrix, compiled=compiled)
     return keep_stable_rank(exact) if isinstance(exact, Spectrum) else exact
 
 
 @torch.no_grad()
-def estimate_spectrum(matrix: Float[Tensor, "rows cols"], *, seed: int = 0) -> Spectrum | Undefined:
+def estimate_spectrum(
+    matrix: Float[Tensor, "rows cols"], *, seed: int = 0, compiled: bool = False
+) -> Spectrum | Undefined:
     """Estimate the ranks and norms of a matrix, whatever its size.
 
     ``effective_rank_error`` is three standard deviations over the probes, plus what the quadrature
@@ -106,13 +109,14 @@ def estimate_spectrum(matrix: Float[Tensor, "rows cols"], *, seed: int = 0) -> S
     Args:
         matrix: Weights in float16, bfloat16, float32 or float64, on any device; not changed.
         seed: Of all probes and starts.
+        compiled: As for `measure_spectrum`.
 
     Returns:
         The ranks; or `Undefined` as in `altgrad_inspect.metrics.spectrum`.
     """
     found = _find_stable_rank(matrix, seed=seed)
     if found is None or min(matrix.shape) < 2:
-        return measure_spectrum(matrix)
+        return measure_spectrum(matrix, compiled=compiled)
     if isinstance(found, Undefined):
         return found
     stable, top, exponent = found

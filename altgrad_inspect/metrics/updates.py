@@ -60,6 +60,7 @@ def measure_update(
     *,
     cells: Cells = (None, None),
     keep_singular_values: bool = False,
+    compiled: bool = False,
 ) -> MeasuredUpdate:
     """Measure the spectrum of ``later - earlier``.
 
@@ -72,6 +73,7 @@ def measure_update(
         cells: For each of the two, where it was decoded from codes: how far apart neighbouring
             codes are, in units of the weights, at each weight.
         keep_singular_values: Also return all min(rows, cols) values, descending.
+        compiled: As for `measure_spectrum`.
 
     Returns:
         The spectrum; or `Undefined` where nothing changed ("no update"), where the update is
@@ -83,10 +85,7 @@ def measure_update(
         torch.sub(later[rows].double(), earlier[rows].double(), out=difference[rows])
         squared_norm += float(difference[rows].square().sum())
     if not math.isfinite(squared_norm):
-        return MeasuredUpdate(
-            spectrum=measure_spectrum(difference, keep_singular_values=keep_singular_values),
-            rounding_floor=None,
-        )
+        return MeasuredUpdate(spectrum=measure_spectrum(difference), rounding_floor=None)
     floor = measure_rounding_floor(earlier, later, cells)
     if not bool(difference.any()):
         return MeasuredUpdate(spectrum=Undefined(reason="no update"), rounding_floor=floor)
@@ -101,6 +100,7 @@ def measure_update(
         difference,
         keep_singular_values=keep_singular_values,
         stored_eps=max(torch.finfo(earlier.dtype).eps, torch.finfo(later.dtype).eps),
+        compiled=compiled,
     )
     return MeasuredUpdate(spectrum=spectrum, rounding_floor=floor)
 

@@ -75,9 +75,14 @@ def test_a_wrong_spectrum_fails_the_self_test(monkeypatch: pytest.MonkeyPatch) -
     sound = spectrum._find_exact
 
     def blur(
-        matrix: torch.Tensor, *, exponent: int, relative_threshold: float
+        matrix: torch.Tensor, *, exponent: int, relative_threshold: float, compiled: bool
     ) -> tuple[SingularValues, int | None]:
-        found, count = sound(matrix, exponent=exponent, relative_threshold=relative_threshold)
+        found, count = sound(
+            matrix,
+            exponent=exponent,
+            relative_threshold=relative_threshold,
+            compiled=compiled,
+        )
         return replace(found, values=found.values * (1 + 1e-8)), count
 
     monkeypatch.setattr(spectrum, "_find_exact", blur)

@@ -7,12 +7,8 @@ import pytest
 import torch
 
 from altgrad_inspect.metrics.certificate import effective_rank_error
-from altgrad_inspect.metrics.singular_values import (
-    _agrees,
-    _find_eigenvalues,
-    find_by_gram,
-    find_by_svd,
-)
+from altgrad_inspect.metrics.eigenvalues import find_eigenvalues
+from altgrad_inspect.metrics.singular_values import _agrees, find_by_gram, find_by_svd
 from altgrad_inspect.metrics.spectrum import MAX_EFFECTIVE_RANK_ERROR, measure_spectrum
 from altgrad_inspect.records import Spectrum, Undefined
 
@@ -352,4 +348,4 @@ def test_norms_that_no_float64_holds_are_undefined() -> None:
 
 
 def test_an_eigensolver_that_gives_up_is_noticed() -> None:
-    assert _find_eigenvalues(torch.full((3, 3), math.nan, dtype=torch.float64)) is None
+    assert find_eigenvalues(torch.full((3, 3), math.nan, dtype=torch.float64)) is None

@@ -5,6 +5,7 @@ fast decay, exact and rounded low rank, one large entry, row or column, zeros, a
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Final
 
@@ -121,13 +122,19 @@ def _one_thread() -> None:
 
 
 def check(matrix: torch.Tensor) -> None:
-    """Compare every number with its definition on numpy's singular values."""
+    """Compare every number with its definition on numpy's singular values, on both paths."""
+    check_path(matrix, compiled=False)
+    if find_spec("numba"):
+        check_path(matrix, compiled=True)
+
+
+def check_path(matrix: torch.Tensor, *, compiled: bool) -> None:
     values = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
     squares, shares = values**2, values / values.sum()
     entropy = -(shares * np.log(shares, where=shares > 0, out=np.zeros_like(shares))).sum()
     stable, effective = squares.sum() / squares[0], np.exp(entropy)
     own = np.finfo(np.float64).eps * len(values)  # the reference rounds too
-    spectrum = measure_spectrum(matrix, keep_singular_values=True)
+    spectrum = measure_spectrum(matrix, keep_singular_values=True, compiled=compiled)
     assert isinstance(spectrum, Spectrum)
     stable_error = abs(spectrum.stable_rank / stable - 1)
     effective_error = abs(spectrum.effective_rank / effective - 1)
