@@ -11,6 +11,7 @@ midpoint of every format of up to 16 bits against it.
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -18,18 +19,32 @@ from torch import Tensor
 
 from altgrad_inspect.codebooks import CodebookFormat
 from altgrad_inspect.errors import FormatError
-from altgrad_inspect.formats import ElementFormat, FloatFormat, IntFormat
+from altgrad_inspect.formats import ElementFormat, FloatFormat, IntFormat, element_format
 from altgrad_inspect.quantize.quantizer import Ties
 
 _NATIVE_CASTS = {
-    "float8_e4m3fn": torch.float8_e4m3fn,
-    "float8_e5m2": torch.float8_e5m2,
+    torch.float8_e4m3fn: "float8_e4m3fn",
+    torch.float8_e5m2: "float8_e5m2",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
 }
-_FLOAT32_BIAS = 127
 _FLOAT32_MAX = torch.finfo(torch.float32).max
-_FLOAT32_MANTISSA_BITS = 23
-_FLOAT64_BIAS = 1023
-_FLOAT64_MANTISSA_BITS = 52
+_BELOW_FLOAT32 = -200
+"""An exponent below that of every float32 but zero."""
+
+
+class _Adder(NamedTuple):
+    """A float dtype that rounds for us, and how it stands in its bits."""
+
+    dtype: torch.dtype
+    bits_dtype: torch.dtype
+    mantissa_bits: int
+    bias: int
+    exponent_mask: int
+
+
+_FLOAT32 = _Adder(torch.float32, torch.int32, 23, 127, 0x7F800000)
+_FLOAT64 = _Adder(torch.float64, torch.int64, 52, 1023, 0x7FF0000000000000)
 
 
 def ordinal_dtype(fmt: ElementFormat) -> torch.dtype:
@@ -70,12 +85,10 @@ def encode_ordinals(
         ordinals = _round_by_midpoints(scaled, fmt, ties)
     elif isinstance(fmt, IntFormat):
         ordinals = _round_to_integers(scaled, fmt)
-    elif fmt.name in _NATIVE_CASTS:
-        ordinals = _cast(scaled, fmt)
-    elif fmt.exponent_bits <= 8:
-        ordinals = _round_in_float32(scaled, fmt)
+    elif native := _native_cast(fmt):
+        ordinals = _cast(scaled, fmt, *native)
     else:
-        ordinals = _round_in_float64(scaled, fmt)
+        ordinals = _round_by_adding(scaled, fmt)
     if may_hold_nan:
         ordinals.masked_fill_(torch.isnan(scaled), nan_ordinal(fmt))
     return ordinals
@@ -118,64 +131,77 @@ def _midpoints(fmt: FloatFormat | IntFormat) -> Float[Tensor, " midpoints"]:
     return middles.float()
 
 
-def _cast(scaled: Float[Tensor, "*shape"], fmt: FloatFormat) -> Integer[Tensor, "*shape"]:
+@cache
+def _native_cast(fmt: FloatFormat) -> tuple[torch.dtype, int] | None:
+    """The dtype that rounds as ``fmt`` does, and the exponent of the factor before; None if none.
+
+    A format of as many mantissa bits and fewer exponents is the lower end of a native one, code
+    for code, once its smallest normal values are made to agree.
+    """
+    for dtype, name in _NATIVE_CASTS.items():
+        native = element_format(name)
+        if not isinstance(native, FloatFormat):
+            continue
+        exponent = fmt.bias - native.bias
+        if (
+            fmt.mantissa_bits == native.mantissa_bits
+            and fmt.code_of_max <= native.code_of_max
+            and fmt.exponent_bits > 0
+            # The subnormals of bfloat16 are subnormals of float32, too, and lose bits.
+            and (exponent == 0 or (exponent < 0 and dtype is not torch.bfloat16))
+        ):
+            return dtype, exponent
+    return None
+
+
+def _cast(
+    scaled: Float[Tensor, "*shape"], fmt: FloatFormat, dtype: torch.dtype, exponent: int
+) -> Integer[Tensor, "*shape"]:
     # Clamped first, so that the result never depends on the cast's own overflow rule.
-    codes = scaled.clamp(-fmt.max, fmt.max).to(_NATIVE_CASTS[fmt.name]).view(torch.int8)
-    sign = codes >> 7  # -1 or 0
-    return codes.bitwise_and_(0x7F).bitwise_xor_(sign).sub_(sign)
+    clamped = scaled.clamp(-fmt.max, fmt.max)
+    if exponent:
+        clamped.mul_(2.0**exponent)
+    codes = clamped.to(dtype).view(ordinal_dtype(fmt))
+    most = torch.iinfo(codes.dtype)
+    sign = codes >> (most.bits - 1)  # -1 or 0
+    return codes.bitwise_and_(most.max).bitwise_xor_(sign).sub_(sign)
 
 
-def _round_in_float32(
+def _round_by_adding(
     scaled: Float[Tensor, "*shape"], fmt: FloatFormat
 ) -> Integer[Tensor, "*shape"]:
-    """Round by integer arithmetic on the bits of float32; for up to 8 exponent bits.
+    """Let the adder of float32 round, or that of float64 where the format reaches too far.
 
-    Normal values: shift the mantissa out, adding half an ulp and the parity of the *code*
-    (rebias first: with M = 0 the parity of the mantissa is no longer that of the code).
-    Below the smallest normal value: adding 2**(24 - bias - M), whose ulp is the spacing of
-    the subnormals, lets the adder round.
+    The sum of a magnitude and 2**t of its spacings, with t mantissa bits in the adder, has that
+    spacing as its own. Adding the codes below the binade as well, in the same units, makes the
+    mantissa of the sum the code itself, and the tie goes to the even code. Below the smallest
+    normal value the spacing stays as it is.
     """
     magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX))
-    shift = _FLOAT32_MANTISSA_BITS - fmt.mantissa_bits
-    codes = magnitude.view(torch.int32) - ((_FLOAT32_BIAS - fmt.bias) << _FLOAT32_MANTISSA_BITS)
-    odd = (codes >> shift).bitwise_and_(1)
-    codes.add_(odd).add_((1 << (shift - 1)) - 1).bitwise_right_shift_(shift)
-    magic = torch.tensor(
-        2.0 ** (24 - fmt.bias - fmt.mantissa_bits), dtype=torch.float32, device=scaled.device
-    )
-    if fmt.exponent_bits:  # then from the smallest normal value on the other code is larger
-        magnitude.clamp_(max=2.0 ** (1 - fmt.bias))
-    subnormal = magnitude.add_(magic).view(torch.int32).sub_(magic.view(torch.int32))
-    codes = torch.maximum(codes, subnormal) if fmt.exponent_bits else subnormal
+    adder = _FLOAT32 if _fits_float32(fmt) else _FLOAT64
+    magnitude = magnitude.to(adder.dtype)
+    shift = adder.mantissa_bits - fmt.mantissa_bits
+    lowest = max(1 - fmt.bias, _BELOW_FLOAT32)
+    magic = magnitude.view(adder.bits_dtype) & adder.exponent_mask
+    magic.clamp_(min=(lowest + adder.bias) << adder.mantissa_bits)
+    codes_below = (magic >> shift).sub_((adder.bias + 1 - fmt.bias) << fmt.mantissa_bits)
+    magic.add_(shift << adder.mantissa_bits)
+    rounded = codes_below.add_(magic).view(adder.dtype).add_(magnitude)
+    codes = rounded.view(adder.bits_dtype).sub_(magic)
+    if lowest == _BELOW_FLOAT32:  # then zero is no neighbour of the smallest binade looked at
+        codes = torch.where(magnitude == 0, 0, codes)
     if fmt.max > _FLOAT32_MAX:  # then the clamp let infinities through
         codes = torch.where(torch.isinf(scaled), fmt.code_of_max, codes)
-    return _signed(codes, scaled, fmt)
-
-
-def _round_in_float64(
-    scaled: Float[Tensor, "*shape"], fmt: FloatFormat
-) -> Integer[Tensor, "*shape"]:
-    """Round by integer arithmetic on the bits of float64; for 9 and more exponent bits.
-
-    Every float32 but zero is a normal number of such a format, so there is no subnormal
-    case; rebiasing comes last, since it could overflow, and keeps parity as both biases
-    are odd.
-    """
-    magnitude = scaled.abs().clamp_(max=min(fmt.max, _FLOAT32_MAX)).double()
-    shift = _FLOAT64_MANTISSA_BITS - fmt.mantissa_bits
-    bits = magnitude.view(torch.int64)
-    codes = (bits + ((bits >> shift) & 1) + ((1 << (shift - 1)) - 1)) >> shift
-    codes += (fmt.bias - _FLOAT64_BIAS) << fmt.mantissa_bits
-    codes = torch.where(magnitude == 0, 0, codes)
-    codes = torch.where(torch.isinf(scaled), fmt.code_of_max, codes)
-    return _signed(codes, scaled, fmt)
-
-
-def _signed(
-    codes: Integer[Tensor, "*shape"], scaled: Float[Tensor, "*shape"], fmt: FloatFormat
-) -> Integer[Tensor, "*shape"]:
     sign = scaled.view(torch.int32) >> 31  # -1 or 0
-    return (codes ^ sign).sub_(sign).to(ordinal_dtype(fmt))
+    return codes.bitwise_xor_(sign).sub_(sign).to(ordinal_dtype(fmt))
+
+
+def _fits_float32(fmt: FloatFormat) -> bool:
+    """Whether float32 holds 2**23 of the largest spacings, and the smallest one."""
+    lowest = 1 - fmt.bias
+    highest = max(lowest, _exponent_of_max(fmt))
+    most = highest + _FLOAT32.mantissa_bits - fmt.mantissa_bits
+    return lowest - fmt.mantissa_bits > -_FLOAT32.bias and most <= _FLOAT32.bias
 
 
 def decode_ordinals(
@@ -244,10 +270,10 @@ def measure_ulps(scaled: Float[Tensor, "*shape"], fmt: ElementFormat) -> Float[T
         return torch.tensor(widths, dtype=torch.float32, device=scaled.device)[places]
     lowest = 1 - fmt.bias
     highest = max(lowest, _exponent_of_max(fmt))
-    if lowest - fmt.mantissa_bits > -_FLOAT32_BIAS:
+    if lowest - fmt.mantissa_bits > -_FLOAT32.bias:
         exponents = scaled.view(torch.int32) & 0x7F800000
         exponents.clamp_(_float32_exponent(lowest), _float32_exponent(highest))
-        exponents -= fmt.mantissa_bits << _FLOAT32_MANTISSA_BITS
+        exponents -= fmt.mantissa_bits << _FLOAT32.mantissa_bits
         return exponents.view(torch.float32)
     magnitude = torch.nan_to_num(scaled.abs().double(), nan=0.0, posinf=_FLOAT32_MAX)
     exponents = torch.frexp(magnitude).exponent - 1
@@ -263,7 +289,7 @@ def _exponent_of_max(fmt: FloatFormat) -> int:
 
 def _float32_exponent(exponent: int) -> int:
     """``exponent`` as it stands in the bits of a float32."""
-    return (exponent + _FLOAT32_BIAS) << _FLOAT32_MANTISSA_BITS
+    return (exponent + _FLOAT32.bias) << _FLOAT32.mantissa_bits
 
 
 @cache
