@@ -19,6 +19,8 @@ FLIP_WEIGHTS_PER_SECOND = 60e6
 GRAM_FLOPS_PER_SECOND = 45e9
 TRIDIAGONAL_FLOPS_PER_SECOND = 16e9
 READ_BYTES_PER_SECOND = 1.5e9
+VISIT_SECONDS = 0.8e-3
+"""What looking at a layer at one checkpoint costs, however small it is."""
 
 READ_AHEAD_BYTES: Final = 8 << 20
 """What a worker reads while it still computes, and so holds beyond what it looks at."""
@@ -94,7 +96,7 @@ def unit_seconds(unit: LayerUnit, *, num_quantizers: int, num_spectra: int) -> f
     """Rough time of one unit on one core; orders the work and weighs the progress bar."""
     present = unit.present
     weights = sum(ref.num_weights for _, ref in present)
-    seconds = unit.num_bytes / READ_BYTES_PER_SECOND
+    seconds = len(present) * VISIT_SECONDS + unit.num_bytes / READ_BYTES_PER_SECOND
     seconds += num_quantizers * weights / FLIP_WEIGHTS_PER_SECOND
     if num_spectra:
         seconds += num_spectra * sum(rank_seconds(ref.shape) for _, ref in present)

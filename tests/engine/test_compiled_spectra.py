@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import altgrad_inspect as ai
+from altgrad_inspect.engine.plan import rank_seconds
 from altgrad_inspect.metrics import spectrum_kernel
 
 pytest.importorskip("numba", reason="the kernels need numba: pip install altgrad-inspect[fast]")
@@ -57,7 +58,7 @@ def test_a_short_run_does_not_pay_for_compiling(run: Path, used: list[int]) -> N
 
 
 def test_updates_count_as_work(run: Path, used: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    once = ai.plan(run, jobs=1).rank_seconds
+    once = 3 * sum(map(rank_seconds, [(96, 96), (40, 300), (3, 70, 50)]))
     monkeypatch.setattr(spectrum_kernel, "MIN_SECONDS", 2 * once)
     ai.rank(run, jobs=1)
     assert used == []

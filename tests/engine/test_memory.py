@@ -1,7 +1,7 @@
 """Peak memory is bounded by the largest layer, whatever the file size and the run length.
 
 Each case runs in a process of its own and reports how far its peak rose above the idle
-process (everything imported, a first small run done).
+process (everything imported, a first small run done); with compiled loops and without.
 """
 
 import subprocess
@@ -16,8 +16,14 @@ MIB = 1 << 20
 ROWS, COLS = 1024, 2048  # 8 MiB of float32
 
 PROGRAM = """
-import resource, sys
+import sys
 import altgrad_inspect as ai
+from altgrad_inspect.metrics import flip_kernel, spectrum_kernel
+
+if sys.argv[3] == "compiled":
+    flip_kernel.MIN_WEIGHTS = spectrum_kernel.MIN_SECONDS = 0
+else:
+    flip_kernel.MIN_WEIGHTS = spectrum_kernel.MIN_SECONDS = float("inf")
 
 def peak():
     for line in open("/proc/self/status"):
@@ -42,9 +48,9 @@ def write_run(directory: Path, *, num_layers: int, num_checkpoints: int, rows: i
     return directory
 
 
-def peak_over_idle(small: Path, run: Path) -> int:
+def peak_over_idle(small: Path, run: Path, way: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(small), str(run)],
+        [sys.executable, "-c", PROGRAM, str(small), str(run), way],
         capture_output=True,
         text=True,
         check=True,
@@ -59,8 +65,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(path, num_layers=1, num_checkpoints=2, rows=64)
 
 
+@pytest.mark.parametrize("way", ["compiled", "plain"])
 def test_memory_is_bounded_by_the_largest_layer_and_flat_in_everything_else(
-    small: Path, tmp_path: Path
+    small: Path, tmp_path: Path, way: str
 ) -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -70,6 +77,6 @@ def test_memory_is_bounded_by_the_largest_layer_and_flat_in_everything_else(
     bound = stored + 4 * ROWS * COLS + 3 * 8 * ROWS**2 + 64 * MIB
     one = write_run(tmp_path / "one", num_layers=1, num_checkpoints=2, rows=ROWS)
     many = write_run(tmp_path / "many", num_layers=8, num_checkpoints=6, rows=ROWS)
-    peak_one, peak_many = peak_over_idle(small, one), peak_over_idle(small, many)
+    peak_one, peak_many = peak_over_idle(small, one, way), peak_over_idle(small, many, way)
     assert peak_many <= bound
     assert peak_many <= peak_one + 16 * MIB  # 24 times the bytes
