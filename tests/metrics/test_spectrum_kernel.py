@@ -1,7 +1,11 @@
 """The compiled loops against integers, known eigenvalues, LAPACK, and the other path."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -263,6 +267,30 @@ def test_both_paths_find_the_same_ranks(shape: tuple[int, int], dtype: torch.dty
     error = compiled.effective_rank_error + other.effective_rank_error + 1e-14
     assert compiled.effective_rank == pytest.approx(other.effective_rank, rel=error)
     assert compiled == measure_spectrum(matrix, compiled=True)
+
+
+OTHER_TILES = """
+import torch
+from altgrad_inspect.metrics import vector_code
+vector_code.HAS_WIDE_REGISTERS = not vector_code.HAS_WIDE_REGISTERS
+from altgrad_inspect.metrics.spectrum_kernel import CompiledProducts, find_eigenvalues_compiled
+
+for num_columns in (1, 7, 8, 9, 40, 61, 64):
+    products = CompiledProducts(num_columns, 19)
+    block = torch.arange(19.0 * num_columns, dtype=torch.float64).reshape(19, num_columns) % 17
+    products.add(block)
+    products.add(block.T.contiguous().mT)
+    expected = 2 * block.T @ block
+    assert torch.equal(torch.triu(products.total()), torch.triu(expected)), num_columns
+    found = find_eigenvalues_compiled(expected)
+    torch.testing.assert_close(found, torch.linalg.eigvalsh(expected), rtol=1e-13, atol=1e-9)
+"""
+
+
+def test_the_tiles_of_other_processors_give_the_same_numbers(tmp_path: Path) -> None:
+    """Those for 16 registers where there are 32, or the other way round."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", OTHER_TILES], check=True, env=environment)
 
 
 def test_only_runs_that_take_long_are_compiled_for() -> None:
