@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Final
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from altgrad_inspect.formats import ElementFormat
+from altgrad_inspect.metrics.freed_memory import keep_freed_memory
 from altgrad_inspect.quantize.grids import count_clipped, measure_ulps, nan_ordinal
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.records import FlipCounts
 
 _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_KEPT_BYTES: Final = 16 << 20
 _HISTOGRAM_EDGES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -74,7 +73,7 @@ class FlipTally:
     all_finite: bool = True
 
     def __post_init__(self) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def add(self, tile: Tile) -> None:
         """Count one tile."""
@@ -206,17 +205,6 @@ class FlipTally:
                 self.sums.get("update_abs", 0.0) * self.unit / num_weights if known else None
             ),
         )
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep the memory that one tile frees for the next one.
-
-    It returns what is free beyond twice the largest block ever freed, at most 64 MiB (mallopt(3),
-    M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). Without a large one, every tile pays for pages that
-    the last one had. No page of this block is touched.
-    """
-    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
 
 
 def _magnitudes(weights: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from altgrad_inspect.metrics import spectrum_kernel
+from altgrad_inspect.metrics.freed_memory import keep_freed_memory
 from altgrad_inspect.metrics.scaled_blocks import orient_tall, scale_, scaled_blocks
 from altgrad_inspect.metrics.spectrum_kernel import CompiledProducts
 
@@ -59,6 +60,7 @@ def accumulate_gram(
         exponent: Of the power of two.
         compiled: Whether to use the compiled loops where they apply; needs numba.
     """
+    keep_freed_memory()
     tall = orient_tall(matrix)
     num_columns = tall.shape[1]
     products: _Products
