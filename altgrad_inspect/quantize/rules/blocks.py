@@ -3,6 +3,7 @@
 All over the finite weights only. The layer is read in tiles; no copy of it is made.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -27,8 +28,7 @@ def find_block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[
     if weights.numel() == 0:
         return torch.zeros(grid_shape(view), device=weights.device)
     if view.block_rows is None:
-        parts = [_find_largest(weights[rows, cols]) for rows, cols in tiles(view, weights.device)]
-        return torch.stack(parts).amax().view(1, 1)
+        return _find_largest_of_all(weights, view).view(1, 1)
     budget = tile_weights(weights.device)
     step = max(1, budget // max(1, view.cols))
     by_row = [
@@ -42,6 +42,15 @@ def find_block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[
         for row in range(0, weights.shape[0], step)
     ]
     return _find_largest_of_rows(torch.cat(by_row), view.num_matrices, view.rows, view.block_rows)
+
+
+def _find_largest_of_all(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tensor, ""]:
+    low, high = torch.aminmax(weights)
+    largest = torch.maximum(-low, high).abs_().float()  # of -0 too: rules look at its bits
+    if math.isfinite(float(largest)):
+        return largest
+    parts = [_find_largest(weights[rows, cols]) for rows, cols in tiles(view, weights.device)]
+    return torch.stack(parts).amax()
 
 
 def _find_largest(
