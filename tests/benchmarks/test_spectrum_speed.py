@@ -41,10 +41,12 @@ def test_ranks_against_svdvals(shape: tuple[int, int]) -> None:
     }
     seconds = interleave(ways)
     ours = seconds.pop("ours")
+    dgemm = dgemm_flops_per_second()
     show(
         "spectrum",
         f"{shape[0]} x {shape[1]}",
         seconds=ours,
-        floor=spectrum_floor(shape, dgemm=dgemm_flops_per_second()),
+        floor=spectrum_floor(shape, dgemm=dgemm),
+        times_peak=ours / spectrum_floor(shape, dgemm=dgemm, reduction=dgemm),
         **{f"times_slower_{name}": value / ours for name, value in seconds.items()},
     )
