@@ -22,12 +22,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     int_fact,
     recognised_by,
-    view_of,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_words

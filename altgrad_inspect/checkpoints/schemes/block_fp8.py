@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
@@ -22,7 +24,6 @@ from altgrad_inspect.checkpoints.schemes.parts import (
     build_layer,
     recognised_by,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.formats import element_format

@@ -10,11 +10,11 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     recognised_by,
-    view_of,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import IntFormat

@@ -16,14 +16,15 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     beside,
     path_of,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
     recognised_by,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.quantize.grids import ordinals_of_codes

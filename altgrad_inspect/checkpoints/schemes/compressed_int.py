@@ -16,22 +16,17 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     beside,
     path_of,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
+from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     name_layer,
-    read_scale,
     recognised_by,
-)
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    find_blocks,
-    require_blocks,
-    scale_integers,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import Fact, LayerRef
 
 _WHOLE_BYTE: Final = 8
@@ -76,7 +71,7 @@ class CompressedIntScheme:
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32((code - zero point) * scale)."""
         blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
+        scales = blocks.read(parts["scale"])
         zeros = parts.get("zeros")
         if zeros is not None and zeros.shape != parts["scale"].shape:
             msg = (

@@ -17,9 +17,9 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     is_packed,
 )
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, scale_fp4
 from altgrad_inspect.checkpoints.schemes.parts import build_layer, recognised_by
-from altgrad_inspect.checkpoints.schemes.scale_grid import scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import sextets_in_bytes
 from altgrad_inspect.formats import element_format

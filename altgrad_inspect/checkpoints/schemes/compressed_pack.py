@@ -23,19 +23,15 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     beside,
     is_packed,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
+from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
 from altgrad_inspect.checkpoints.schemes.packing import Packing, find_packing
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     name_layer,
-    read_scale,
     recognised_by,
-)
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    WHOLE_GROUPS,
-    require_blocks,
-    scale_integers,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.errors import CheckpointError
@@ -95,7 +91,7 @@ class CompressedPackScheme:
         _require_shape(layer, parts.get("shape"))
         packing = _choose_packing(layer, parts["codes"])
         blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
+        scales = blocks.read(parts["scale"])
         order = parts.get("order")
         if order is not None and not bool((order == -1).any()):
             scales = _reorder(layer, order, scales)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
     recognised_by,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.quantize.grids import ordinals_of_codes

@@ -5,8 +5,8 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_out, require_blocks
 from altgrad_inspect.checkpoints.schemes.parts import name_layer, read_scale
-from altgrad_inspect.checkpoints.schemes.scale_grid import multiply_out, require_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
@@ -64,7 +64,7 @@ def scale_fp4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
                 )
                 raise CheckpointError(msg)
             wide = whole.float().reshape(-1, 1).expand(count, 1)
-            wide = wide.repeat_interleave(blocks.stack[1], dim=0)
+            wide = wide.repeat_interleave(len(values) // count, dim=0)
             values = values * wide if role == "factor" else values / wide
     ordinals = ordinals_of_codes(nibbles_low_first(parts["codes"]), fmt)
     return multiply_out(layer, fmt, ordinals, Scales(values=values, view=blocks.view))

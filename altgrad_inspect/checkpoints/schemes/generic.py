@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
-from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
+from altgrad_inspect.checkpoints.schemes.blocks import divide_evenly, fit_blocks, view_of_blocks
 from altgrad_inspect.checkpoints.schemes.generic_names import Family, find_families
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
@@ -164,9 +164,7 @@ def _find_block(family: Family, *, is_by_rows: bool | None) -> tuple[int, ...] |
     if prod(scale) == 1:
         block = shape
     elif len(scale) == len(shape):
-        is_divided = all(size % part == 0 for size, part in zip(shape, scale, strict=True))
-        if is_divided and scale != shape:
-            block = tuple(size // part for size, part in zip(shape, scale, strict=True))
+        block = divide_evenly(shape, scale) if scale != shape else None
     else:
         first, last = _sides(family)
         if first and (not last or is_by_rows is True):

@@ -17,15 +17,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks, view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     int_fact,
     name_layer,
     recognised_by,
-    view_of,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_planes, fields_in_stream
 from altgrad_inspect.checkpoints.schemes.zero_points import code_with_zero_points, unsigned_format

@@ -20,9 +20,10 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     beside,
     path_of,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
-from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.quantize.grids import ordinals_of_codes

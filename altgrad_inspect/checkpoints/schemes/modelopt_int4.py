@@ -18,14 +18,10 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     is_packed,
     path_of,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS, find_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes, whole_numbers
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of
 from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    WHOLE_GROUPS,
-    find_blocks,
-    scale_codes,
-    whole_numbers,
-)
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.quantize.grids import ordinals_of_codes

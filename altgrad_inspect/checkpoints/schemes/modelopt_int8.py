@@ -15,15 +15,11 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     beside,
     path_of,
 )
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
-from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer, read_scale
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    find_blocks,
-    require_blocks,
-    scale_integers,
-)
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
 _BITS: Final = 8
@@ -64,6 +60,5 @@ class ModeloptInt8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(code * scale)."""
-        blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
+        scales = require_blocks(layer, parts["scale"]).read(parts["scale"])
         return scale_integers(layer, _BITS, parts["codes"], None, scales)

@@ -12,7 +12,8 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.parts import build_layer, name_layer, read_scale, view_of
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
+from altgrad_inspect.checkpoints.schemes.parts import build_layer, name_layer, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError

@@ -15,9 +15,9 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import about_inputs, beside, first_beside
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, scale_fp4
 from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer
-from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.refs import LayerRef
 

@@ -1,4 +1,4 @@
-"""Steps that schemes share: layers made of stored tensors, block sizes, scales as numbers."""
+"""Steps that schemes share: layers made of stored tensors, and scales as numbers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,8 +8,6 @@ from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.display import display_name
-from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.quantize.scales import View
 from altgrad_inspect.refs import Fact, LayerRef
 
 FLOAT8_FORMATS: Final[Mapping[str, str]] = {
@@ -85,28 +83,6 @@ def int_fact(layer: LayerRef, name: str) -> int:
         msg = f"fact {name!r} of layer {layer.name!r} is {value!r}, expected an integer"
         raise TypeError(msg)
     return value
-
-
-def stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(matrices, rows, columns) of a weight of 1 to 3 dimensions, the last one the input."""
-    match shape:
-        case (cols,):
-            return 1, 1, cols
-        case (rows, cols):
-            return 1, rows, cols
-        case (count, rows, cols):
-            return count, rows, cols
-        case _:
-            msg = f"shape {list(shape)}: expected 1 to 3 dimensions"
-            raise CheckpointError(msg)
-
-
-def view_of(shape: tuple[int, ...], *, block_rows: int, block_cols: int) -> View:
-    """The 2-D view of a weight whose scales cover blocks of so many rows and columns."""
-    count, rows, cols = stack_shape(shape)
-    return View(
-        num_matrices=count, rows=rows, cols=cols, block_rows=block_rows, block_cols=block_cols
-    )
 
 
 def read_scale(scale: Tensor) -> Tensor:

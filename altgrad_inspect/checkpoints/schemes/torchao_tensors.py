@@ -19,13 +19,10 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
-from altgrad_inspect.checkpoints.schemes.blocks import (
-    fit_blocks,
-    unswizzle_scales,
-    view_of_blocks,
-)
+from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, name_layer, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
+from altgrad_inspect.checkpoints.schemes.swizzled_scales import unswizzle_scales
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.formats import element_format
