@@ -11,7 +11,6 @@ as F8_E8M0. Experts may be FP4: I8 [N, K / 2], the first code in bits 0 to 3, [N
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
@@ -26,8 +25,6 @@ from altgrad_inspect.checkpoints.schemes.parts import (
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import Fact, LayerRef
 
 _METHOD: Final = "fp8"
@@ -74,10 +71,10 @@ class BlockFp8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
         codes = parts["codes"]
-        fields = nibbles_low_first(codes) if layer.dtype == FP4 else codes.view(torch.uint8)
-        return scale_codes(layer, fmt, ordinals_of_codes(fields, fmt), parts["scale"])
+        if layer.dtype == FP4:
+            codes = nibbles_low_first(codes)
+        return scale_codes(layer, codes, parts["scale"])
 
 
 def _describe(

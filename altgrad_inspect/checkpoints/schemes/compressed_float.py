@@ -7,7 +7,6 @@ P.weight_scale   [1], [N, 1], [N, groups], or blocks; bytes are exponents, as F8
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import (
@@ -26,8 +25,6 @@ from altgrad_inspect.checkpoints.schemes.parts import (
     recognised_by,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import Fact, LayerRef
 
 _SCALE_DTYPES: Final = FLOATS | {"F8_E8M0", "U8"}
@@ -70,9 +67,7 @@ class CompressedFloatScheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+        return scale_codes(layer, parts["codes"], parts["scale"])
 
 
 def _find_facts(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> dict[str, Fact]:

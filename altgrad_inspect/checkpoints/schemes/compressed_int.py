@@ -10,6 +10,7 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.affine import decode_integers
 from altgrad_inspect.checkpoints.schemes.beside import (
     about_attention,
     about_inputs,
@@ -18,15 +19,12 @@ from altgrad_inspect.checkpoints.schemes.beside import (
 )
 from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
-from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
-    name_layer,
     recognised_by,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.refs import Fact, LayerRef
 
 _WHOLE_BYTE: Final = 8
@@ -70,17 +68,7 @@ class CompressedIntScheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32((code - zero point) * scale)."""
-        blocks = require_blocks(layer, parts["scale"])
-        scales = blocks.read(parts["scale"])
-        zeros = parts.get("zeros")
-        if zeros is not None and zeros.shape != parts["scale"].shape:
-            msg = (
-                f"{name_layer(layer)} has zero points of shape {list(zeros.shape)}, expected "
-                f"{list(parts['scale'].shape)} as its scales (save the checkpoint again)"
-            )
-            raise CheckpointError(msg)
-        spread = None if zeros is None else blocks.spread(zeros)
-        return scale_integers(layer, int(str(layer.facts[_BITS])), parts["codes"], spread, scales)
+        return decode_integers(layer, parts)
 
 
 def _find_facts(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> dict[str, Fact] | None:

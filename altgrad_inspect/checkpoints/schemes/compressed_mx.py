@@ -22,8 +22,6 @@ from altgrad_inspect.checkpoints.schemes.fp4 import FP4, scale_fp4
 from altgrad_inspect.checkpoints.schemes.parts import build_layer, recognised_by
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import sextets_in_bytes
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import LayerRef
 
 _BLOCK: Final = 32
@@ -72,6 +70,4 @@ class CompressedMxScheme:
         """Return the value of the code times a power of two, which is exact."""
         if layer.dtype == FP4:
             return scale_fp4(layer, parts)
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(sextets_in_bytes(parts["codes"]), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+        return scale_codes(layer, sextets_in_bytes(parts["codes"]), parts["scale"])

@@ -17,6 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.affine import require_zero_a_scale, scale_integers
 from altgrad_inspect.checkpoints.schemes.beside import (
     about_attention,
     about_inputs,
@@ -25,7 +26,7 @@ from altgrad_inspect.checkpoints.schemes.beside import (
 )
 from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
-from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
+from altgrad_inspect.checkpoints.schemes.decoding import require_blocks
 from altgrad_inspect.checkpoints.schemes.packing import Packing, find_packing
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
@@ -99,7 +100,7 @@ class CompressedPackScheme:
         if zeros is not None:
             zeros = blocks.spread(_unpack_zeros(layer, zeros, parts["scale"], packing))
         codes = packing.unpack(parts["codes"], layer.shape[-1])
-        return scale_integers(layer, packing.bits, codes, zeros, scales)
+        return scale_integers(layer, codes, zeros, scales)
 
 
 def _require_shape(layer: LayerRef, stored: Tensor | None) -> None:
@@ -163,10 +164,5 @@ def _unpack_zeros(layer: LayerRef, zeros: Tensor, scale: Tensor, packing: Packin
     if zeros.dtype == torch.int32 and zeros.dim() >= 2:
         words = zeros.transpose(-1, -2).contiguous()
         zeros = packing.unpack(words, layer.shape[-2]).transpose(-1, -2)
-    if zeros.shape != scale.shape:
-        msg = (
-            f"{name_layer(layer)} has zero points of shape {list(zeros.shape)}, expected "
-            f"{list(scale.shape)} as its scales (save the checkpoint again)"
-        )
-        raise CheckpointError(msg)
+    require_zero_a_scale(layer, zeros, scale)
     return zeros

@@ -10,7 +10,6 @@ The names are those of other schemes too, so only the configuration tells.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import about_inputs, first_beside
@@ -22,8 +21,6 @@ from altgrad_inspect.checkpoints.schemes.parts import (
     recognised_by,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import LayerRef
 
 _METHOD: Final = "fbgemm_fp8"
@@ -59,9 +56,7 @@ class FbgemmFp8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
         scale = parts["scale"]
         if len(layer.shape) == scale.dim() == 3 and tuple(scale.shape[1:]) == (layer.shape[2], 1):
             scale = scale.transpose(1, 2)
-        return scale_codes(layer, fmt, ordinals, scale)
+        return scale_codes(layer, parts["codes"], scale)

@@ -10,7 +10,6 @@ so only the configuration, or one scale a row in one dimension, tells.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import (
@@ -25,8 +24,6 @@ from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import LayerRef
 
 _BLOCK: Final = 128
@@ -69,9 +66,7 @@ class ModeloptFp8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+        return scale_codes(layer, parts["codes"], parts["scale"])
 
 
 def _is_ours(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> bool:

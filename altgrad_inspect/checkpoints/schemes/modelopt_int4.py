@@ -19,15 +19,15 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     path_of,
 )
 from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS, find_blocks
-from altgrad_inspect.checkpoints.schemes.decoding import scale_codes, whole_numbers
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of
 from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
-from altgrad_inspect.quantize.grids import ordinals_of_codes
+from altgrad_inspect.formats import IntFormat
 from altgrad_inspect.refs import LayerRef
 
-_BITS: Final = 4
+_INT4: Final = IntFormat(name="int4", bits=4, low=-8, high=7)
 
 
 class ModeloptInt4Scheme:
@@ -61,7 +61,7 @@ class ModeloptInt4Scheme:
                     codes.name,
                     {"codes": codes, "scale": scale},
                     scheme=self.name,
-                    fmt=f"int{_BITS}",
+                    fmt=_INT4.name,
                     shape=shape,
                     recognised_by=algorithm_of(context, path_of(codes.name)),
                     facts={WHOLE_GROUPS: True},
@@ -79,8 +79,6 @@ class ModeloptInt4Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(code * scale)."""
-        fmt = whole_numbers(_BITS)
         by_columns = parts["codes"].transpose(-1, -2).contiguous()
         fields = nibbles_low_first(by_columns).transpose(-1, -2)
-        ordinals = ordinals_of_codes(fields.contiguous(), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+        return scale_codes(layer, fields.contiguous(), parts["scale"], fmt=_INT4)

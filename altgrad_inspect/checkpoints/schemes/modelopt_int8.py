@@ -9,6 +9,7 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.affine import decode_integers
 from altgrad_inspect.checkpoints.schemes.beside import (
     about_attention,
     about_inputs,
@@ -16,13 +17,12 @@ from altgrad_inspect.checkpoints.schemes.beside import (
     path_of,
 )
 from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
-from altgrad_inspect.checkpoints.schemes.decoding import require_blocks, scale_integers
 from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
 from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.refs import LayerRef
 
-_BITS: Final = 8
+_FORMAT: Final = "int8"
 
 
 class ModeloptInt8Scheme:
@@ -49,7 +49,7 @@ class ModeloptInt8Scheme:
                     codes.name,
                     {"codes": codes, "scale": scale},
                     scheme=self.name,
-                    fmt=f"int{_BITS}",
+                    fmt=_FORMAT,
                     shape=codes.shape,
                     recognised_by=algorithm_of(context, path_of(codes.name)),
                 )
@@ -60,5 +60,4 @@ class ModeloptInt8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(code * scale)."""
-        scales = require_blocks(layer, parts["scale"]).read(parts["scale"])
-        return scale_integers(layer, _BITS, parts["codes"], None, scales)
+        return decode_integers(layer, parts)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.display import display_name
+from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.refs import Fact, LayerRef
 
 FLOAT8_FORMATS: Final[Mapping[str, str]] = {
@@ -97,3 +98,11 @@ def read_scale(scale: Tensor) -> Tensor:
 def name_layer(layer: LayerRef) -> str:
     """What a message calls a layer."""
     return f"{display_name(str(layer.file.path))}: layer '{display_name(layer.name, limit=80)}'"
+
+
+def no_fit(layer: LayerRef, stored: Tensor, what: str, expected: str) -> CheckpointError:
+    """Return the error of stored numbers that are more or fewer than the weights need."""
+    return CheckpointError(
+        f"{name_layer(layer)} has {what} of shape {list(stored.shape)}, expected {expected} "
+        f"for weights of {list(layer.shape)} (save the checkpoint again)"
+    )
