@@ -18,6 +18,7 @@ from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
 from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
+    EXPONENTS,
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
@@ -31,8 +32,7 @@ _METHOD: Final = "fp8"
 _SCALES: Final = ("weight_scale_inv", "scale", "qscale_weight")
 _SCALES_OF_EXPERTS: Final = ("scale_inv",)
 _SCALE_OF_EMBEDDING: Final = "weight_scale"
-_EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
-_SCALE_DTYPES: Final = FLOATS | _EXPONENTS
+_SCALE_DTYPES: Final = FLOATS | EXPONENTS
 _BLOCK: Final = 128
 _FP4_BLOCK: Final = (32,)
 
@@ -86,7 +86,7 @@ def _describe(
     is_fp4 = (
         codes.dtype == "I8"
         and fits_fp4(codes.shape, scale.shape, sizes=_FP4_BLOCK)
-        and (scale.dtype in _EXPONENTS or context.method == _METHOD)
+        and (scale.dtype in EXPONENTS or context.method == _METHOD)
     )
     return (FP4, (*codes.shape[:-1], codes.shape[-1] * 2), {}) if is_fp4 else None
 

@@ -1,5 +1,7 @@
 """Codes times stored scales, as a layer: steps that schemes share."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -56,3 +58,8 @@ def scale_codes(
         CheckpointError: They do not fit together.
     """
     return multiply_codes(layer, codes, require_blocks(layer, scale).read(scale), fmt=fmt)
+
+
+def decode_codes(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
+    """Return `scale_codes` of the parts ``codes`` and ``scale``."""
+    return scale_codes(layer, parts["codes"], parts["scale"])

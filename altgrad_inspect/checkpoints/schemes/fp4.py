@@ -6,7 +6,7 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes, require_blocks
-from altgrad_inspect.checkpoints.schemes.parts import name_layer, read_scale
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, name_layer, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
@@ -15,6 +15,9 @@ from altgrad_inspect.refs import LayerRef
 
 FP4: Final = "float4_e2m1fn"
 """The format of the codes."""
+
+NV_SCALES: Final = FLOATS | {"F8_E4M3"}
+"""Dtypes of the scales of blocks in NVFP4."""
 
 BLOCK_SIZES: Final = (16, 32)
 """Codes that share a scale: in NVFP4, in MX."""

@@ -22,6 +22,9 @@ FLOAT8_FORMATS: Final[Mapping[str, str]] = {
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 """Safetensors dtypes of plain numbers."""
 
+EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
+"""Safetensors dtypes of scales that are powers of two; `read_scale` knows them."""
+
 PROBLEM: Final = "problem"
 """The fact that says why a layer cannot be decoded, for layers that were found damaged."""
 
