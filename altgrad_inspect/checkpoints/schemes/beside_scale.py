@@ -90,6 +90,8 @@ class CodesBesideScale:
         """Find codes beside their scale, and leave out what is about inputs and outputs."""
         has_found = False
         for codes in tensors.values():
+            if codes.dtype not in self.codes:
+                continue
             found = self._find_beside(codes, tensors, context)
             description = None if found is None else self.describe(found)
             if found is None or description is None:
@@ -106,7 +108,7 @@ class CodesBesideScale:
     def _find_beside(
         self, codes: LayerRef, tensors: Mapping[str, LayerRef], context: SchemeContext
     ) -> Found | None:
-        if codes.dtype not in self.codes or self.is_packed not in {None, is_packed(codes.name)}:
+        if self.is_packed not in {None, is_packed(codes.name)}:
             return None
         scale = first_beside(tensors, codes.name, self.scale_names)
         if scale is None or scale.dtype not in self.scales:

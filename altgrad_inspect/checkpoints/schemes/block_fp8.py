@@ -13,7 +13,7 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside, last_of
 from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
 from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
@@ -48,7 +48,7 @@ class BlockFp8Scheme:
         """Find codes beside a scale of one of the known names."""
         lasts = (*_SCALES, _SCALE_OF_EMBEDDING) if context.method == _METHOD else _SCALES
         for codes in list(tensors.values()):
-            is_weight = codes.name.rpartition(".")[2] == WEIGHT
+            is_weight = last_of(codes.name) == WEIGHT
             scale = first_beside(tensors, codes.name, lasts if is_weight else _SCALES_OF_EXPERTS)
             if scale is None or scale.dtype not in _SCALE_DTYPES:
                 continue

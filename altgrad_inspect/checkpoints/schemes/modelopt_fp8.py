@@ -9,7 +9,7 @@ so only the configuration, or one scale a row in one dimension, tells.
 
 from typing import Final
 
-from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, path_of
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, last_of, path_of
 from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
 from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
 from altgrad_inspect.checkpoints.schemes.decoding import decode_codes
@@ -38,7 +38,7 @@ def _describe(found: Found) -> Description | None:
 def _is_ours(found: Found) -> bool:
     if found.context.method is not None:
         return is_modelopt(found.context)
-    is_fused = found.codes.name.rpartition(".")[2] != WEIGHT
+    is_fused = last_of(found.codes.name) != WEIGHT
     return has_rows_in_one_dimension(found) or len(found.scale.shape) == 4 or is_fused
 
 
