@@ -15,6 +15,7 @@ from altgrad_inspect.checkpoints.layouts.components import (
     PIPELINE,
     DiffusersLayout,
     describe_foreign_components,
+    find_set_aside,
     is_pipeline,
 )
 from altgrad_inspect.checkpoints.layouts.contents import is_nested_checkpoint
@@ -246,19 +247,8 @@ def _note_unfinished(root: Path, opened: Sequence[OpenedCandidate]) -> list[str]
 
 def _note_set_aside(listing: Listing) -> list[str]:
     aside = [file for file in listing.weight_files if is_set_aside(file.stem)]
-    aside += [
-        directory
-        for directory in listing.directories
-        if is_set_aside(directory.name) and _holds_weights(directory)
-    ]
+    aside += find_set_aside(listing)
     return [f"{display_name(str(one))}: not a step of the run by its name" for one in aside]
-
-
-def _holds_weights(directory: Path) -> bool:
-    try:
-        return bool(read_listing(directory).weight_files)
-    except CheckpointError:
-        return False
 
 
 def _note_links(listing: Listing) -> list[str]:

@@ -128,3 +128,4 @@ class Quantizer:
 
 
 TENSOR: Final = Granularity(kind="tensor", block_rows=None, block_cols=None)
+CHANNEL: Final = Granularity(kind="channel", block_rows=1, block_cols=None)

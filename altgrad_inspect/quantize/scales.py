@@ -55,6 +55,14 @@ class View:
         """Shape of the 2-D view: all rows of all matrices, columns."""
         return self.num_matrices * self.rows, self.cols
 
+    @property
+    def num_blocks(self) -> tuple[int, int]:
+        """Shape of one number a block: block rows of all matrices, block columns."""
+        if self.block_rows is None:
+            return 1, 1
+        blocks_per_matrix = -(-self.rows // self.block_rows)
+        return self.num_matrices * blocks_per_matrix, -(-self.cols // self.block_cols)
+
 
 def view_for(quantizer: Quantizer, *, num_matrices: int, rows: int, cols: int) -> View:
     """How ``quantizer`` looks at a layer of ``num_matrices`` matrices of rows x cols."""

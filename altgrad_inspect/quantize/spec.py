@@ -22,6 +22,7 @@ from typing import Final
 from altgrad_inspect.errors import FormatError
 from altgrad_inspect.formats import element_format
 from altgrad_inspect.quantize.quantizer import (
+    CHANNEL,
     TENSOR,
     Granularity,
     MasterCast,
@@ -59,7 +60,7 @@ def _parse_granularity(text: str, spec: str) -> Granularity:
         )
         raise FormatError(msg)
     if match["plain"] == "channel":
-        return Granularity(kind="channel", block_rows=1, block_cols=None)
+        return CHANNEL
     if match["group"] or match["flat"]:
         kind = "group" if match["group"] else "flat"
         return Granularity(kind=kind, block_rows=1, block_cols=sizes[0])

@@ -119,6 +119,15 @@ def is_pipeline(listing: Listing) -> bool:
     return any(file.name == PIPELINE for file in listing.files)
 
 
+def find_set_aside(listing: Listing) -> list[Path]:
+    """Return the directories of weights that their names keep apart from the steps of a run."""
+    return [
+        directory
+        for directory in listing.directories
+        if is_set_aside(directory.name) and _holds_weights(directory)
+    ]
+
+
 def _is_diffusers(inside: Mapping[str, Listing]) -> bool:
     return any(
         (_DIFFUSERS_NAMES.fullmatch(name) and found.weight_files)
@@ -154,11 +163,7 @@ def _is_step(directory: Path) -> bool:
 
 def _note_averages(listing: Listing) -> tuple[str, ...]:
     """Say once a run, without the name of the checkpoint, which copies are kept apart."""
-    aside = [
-        directory.name
-        for directory in listing.directories
-        if is_set_aside(directory.name) and _holds_weights(directory)
-    ]
+    aside = [directory.name for directory in find_set_aside(listing)]
     return tuple(
         f"{display_name(name)}/: a copy that is kept apart (to read it instead, name it by a "
         f"glob: '{display_name(str(listing.path.parent / '*' / name))}')"

@@ -10,22 +10,22 @@ from altgrad_inspect.checkpoints.schemes.bitnet import BitNetScheme
 from altgrad_inspect.checkpoints.schemes.block_fp8 import BlockFp8Scheme
 from altgrad_inspect.checkpoints.schemes.bnb_4bit import Bnb4BitScheme
 from altgrad_inspect.checkpoints.schemes.bnb_int8 import BnbInt8Scheme
-from altgrad_inspect.checkpoints.schemes.compressed_float import CompressedFloatScheme
-from altgrad_inspect.checkpoints.schemes.compressed_int import CompressedIntScheme
-from altgrad_inspect.checkpoints.schemes.compressed_mx import CompressedMxScheme
-from altgrad_inspect.checkpoints.schemes.compressed_nvfp4 import CompressedNvfp4Scheme
-from altgrad_inspect.checkpoints.schemes.compressed_pack import CompressedPackScheme
-from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FbgemmFp8Scheme
+from altgrad_inspect.checkpoints.schemes.compressed_float import COMPRESSED_FLOAT
+from altgrad_inspect.checkpoints.schemes.compressed_int import COMPRESSED_INT
+from altgrad_inspect.checkpoints.schemes.compressed_mx import COMPRESSED_MX
+from altgrad_inspect.checkpoints.schemes.compressed_nvfp4 import COMPRESSED_NVFP4
+from altgrad_inspect.checkpoints.schemes.compressed_pack import COMPRESSED_PACK
+from altgrad_inspect.checkpoints.schemes.fbgemm_fp8 import FBGEMM_FP8
 from altgrad_inspect.checkpoints.schemes.generic import GenericScheme
 from altgrad_inspect.checkpoints.schemes.gptq import GptqScheme
 from altgrad_inspect.checkpoints.schemes.hqq import HqqScheme
 from altgrad_inspect.checkpoints.schemes.lora_update import LoraUpdateScheme
-from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import ModeloptFp4Scheme
-from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import ModeloptFp8Scheme
-from altgrad_inspect.checkpoints.schemes.modelopt_int4 import ModeloptInt4Scheme
-from altgrad_inspect.checkpoints.schemes.modelopt_int8 import ModeloptInt8Scheme
+from altgrad_inspect.checkpoints.schemes.modelopt_fp4 import MODELOPT_FP4
+from altgrad_inspect.checkpoints.schemes.modelopt_fp8 import MODELOPT_FP8
+from altgrad_inspect.checkpoints.schemes.modelopt_int4 import MODELOPT_INT4
+from altgrad_inspect.checkpoints.schemes.modelopt_int8 import MODELOPT_INT8
 from altgrad_inspect.checkpoints.schemes.mxfp4 import Mxfp4Scheme
-from altgrad_inspect.checkpoints.schemes.native_f4 import NativeF4Scheme
+from altgrad_inspect.checkpoints.schemes.native_f4 import NATIVE_F4
 from altgrad_inspect.checkpoints.schemes.parts import PROBLEM, name_layer
 from altgrad_inspect.checkpoints.schemes.quanto import QuantoScheme
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer, Scheme
@@ -41,17 +41,17 @@ SCHEMES: Final[tuple[Scheme, ...]] = (
     GptqScheme(),
     BitNetScheme(),
     HqqScheme(),
-    FbgemmFp8Scheme(),
-    ModeloptFp8Scheme(),
-    ModeloptFp4Scheme(),
-    ModeloptInt8Scheme(),
-    ModeloptInt4Scheme(),
-    CompressedPackScheme(),
-    CompressedNvfp4Scheme(),
-    CompressedMxScheme(),
-    CompressedIntScheme(),
-    CompressedFloatScheme(),
-    NativeF4Scheme(),
+    FBGEMM_FP8,
+    MODELOPT_FP8,
+    MODELOPT_FP4,
+    MODELOPT_INT8,
+    MODELOPT_INT4,
+    COMPRESSED_PACK,
+    COMPRESSED_NVFP4,
+    COMPRESSED_MX,
+    COMPRESSED_INT,
+    COMPRESSED_FLOAT,
+    NATIVE_F4,
     Mxfp4Scheme(),
     TorchaoScheme(),
     QuantoScheme(),

@@ -22,12 +22,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module, parts_of_module
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     int_fact,
     recognised_by,
-    view_of,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_words
@@ -51,16 +52,10 @@ class AwqScheme:
     def find(self, tensors: Mapping[str, LayerRef], context: SchemeContext) -> Iterable[Claim]:
         """Find ``P.qweight`` with words along the outputs; the layer is ``P.weight``."""
         is_named = _is_named(context)
-        for name in tensors:
-            path, _, last = name.rpartition(".")
-            prefix = f"{path}." if path else ""
-            if last != _ROLES["codes"] or f"{prefix}g_idx" in tensors:
+        for name in called(tensors, _ROLES["codes"]):
+            if in_module(name, "g_idx") in tensors:
                 continue
-            parts = {
-                role: tensors[f"{prefix}{one}"]
-                for role, one in _ROLES.items()
-                if f"{prefix}{one}" in tensors
-            }
+            parts = parts_of_module(tensors, name, _ROLES)
             version = _find_version(parts, context)
             if version is None and not is_named:
                 continue
@@ -73,7 +68,7 @@ class AwqScheme:
             shapes = {"gemm": (words * _PER_WORD, rows), "gemv": (rows, words * _PER_WORD)}
             yield Claim(
                 layer=build_layer(
-                    f"{prefix}weight",
+                    in_module(name, WEIGHT),
                     parts,
                     scheme=self.name,
                     fmt=_FMT.name,

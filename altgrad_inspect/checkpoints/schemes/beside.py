@@ -33,9 +33,36 @@ def path_of(name: str) -> str:
     return name.rpartition(".")[0]
 
 
+def last_of(name: str) -> str:
+    """What a tensor is called in its module: what stands behind the last dot."""
+    return name.rpartition(".")[2]
+
+
+def in_module(name: str, last: str) -> str:
+    """The name of the tensor ``last`` of the module that ``name`` belongs to.
+
+    ``P.qweight`` and ``scales`` give ``P.scales``, whatever ``name`` is called itself.
+    """
+    path = path_of(name)
+    return f"{path}.{last}" if path else last
+
+
+def called(tensors: Mapping[str, LayerRef], *lasts: str) -> Iterator[str]:
+    """Yield the names of tensors that are called one of ``lasts`` in their module."""
+    return (name for name in tensors if last_of(name) in lasts)
+
+
+def parts_of_module(
+    tensors: Mapping[str, LayerRef], name: str, lasts: Mapping[str, str]
+) -> dict[str, LayerRef]:
+    """Those of ``lasts``, role to name, that are in the module ``name`` belongs to, by role."""
+    names = {role: in_module(name, last) for role, last in lasts.items()}
+    return {role: tensors[one] for role, one in names.items() if one in tensors}
+
+
 def is_packed(name: str) -> bool:
     """Whether a tensor is called ``weight_packed``, as only compressed-tensors does."""
-    return name.rpartition(".")[2] == "weight_packed"
+    return last_of(name) == "weight_packed"
 
 
 def beside(name: str, last: str) -> str:
@@ -70,6 +97,5 @@ def about_inputs(tensors: Mapping[str, LayerRef], codes: LayerRef) -> Iterator[L
 
 def about_attention(tensors: Mapping[str, LayerRef]) -> Iterator[LeftOut]:
     """Yield the scales of cached keys and values."""
-    for name, tensor in tensors.items():
-        if name.rpartition(".")[2] in _ATTENTION:
-            yield LeftOut(tensor=tensor, reason="scale of the attention's keys or values")
+    for name in called(tensors, *_ATTENTION):
+        yield LeftOut(tensor=tensors[name], reason="scale of the attention's keys or values")

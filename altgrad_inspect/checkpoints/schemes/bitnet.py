@@ -13,6 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
@@ -49,15 +50,14 @@ class BitNetScheme:
         """Find ``P.weight`` in U8 beside one number ``P.weight_scale``."""
         is_named = context.method == _METHOD
         linear = str(context.settings.get("linear_class", "bitlinear")) if is_named else None
-        for name, scale in tensors.items():
-            path, _, last = name.rpartition(".")
-            prefix = f"{path}." if path else ""
-            codes = tensors.get(f"{prefix}weight")
-            if last != _SCALE or codes is None or codes.dtype != "U8" or len(codes.shape) != 2:
+        for name in called(tensors, _SCALE):
+            codes = tensors.get(in_module(name, WEIGHT))
+            if codes is None or codes.dtype != "U8" or len(codes.shape) != 2:
                 continue
+            scale = tensors[name]
             if scale.num_weights != 1 or scale.dtype not in FLOATS:
                 continue
-            if not is_named and any(f"{prefix}{other}" in tensors for other in _OTHER_SCALES):
+            if not is_named and any(in_module(name, one) in tensors for one in _OTHER_SCALES):
                 continue
             yield Claim(
                 layer=build_layer(

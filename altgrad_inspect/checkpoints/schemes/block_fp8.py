@@ -11,30 +11,28 @@ as F8_E8M0. Experts may be FP4: I8 [N, K / 2], the first code in bits 0 to 3, [N
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, about_inputs, first_beside, last_of
+from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, fits_fp4
 from altgrad_inspect.checkpoints.schemes.parts import (
+    EXPONENTS,
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
     recognised_by,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import Fact, LayerRef
 
 _METHOD: Final = "fp8"
 _SCALES: Final = ("weight_scale_inv", "scale", "qscale_weight")
 _SCALES_OF_EXPERTS: Final = ("scale_inv",)
 _SCALE_OF_EMBEDDING: Final = "weight_scale"
-_EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
-_SCALE_DTYPES: Final = FLOATS | _EXPONENTS
+_SCALE_DTYPES: Final = FLOATS | EXPONENTS
 _BLOCK: Final = 128
 _FP4_BLOCK: Final = (32,)
 
@@ -50,7 +48,7 @@ class BlockFp8Scheme:
         """Find codes beside a scale of one of the known names."""
         lasts = (*_SCALES, _SCALE_OF_EMBEDDING) if context.method == _METHOD else _SCALES
         for codes in list(tensors.values()):
-            is_weight = codes.name.rpartition(".")[2] == WEIGHT
+            is_weight = last_of(codes.name) == WEIGHT
             scale = first_beside(tensors, codes.name, lasts if is_weight else _SCALES_OF_EXPERTS)
             if scale is None or scale.dtype not in _SCALE_DTYPES:
                 continue
@@ -73,10 +71,10 @@ class BlockFp8Scheme:
 
     def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
         codes = parts["codes"]
-        fields = nibbles_low_first(codes) if layer.dtype == FP4 else codes.view(torch.uint8)
-        return scale_codes(layer, fmt, ordinals_of_codes(fields, fmt), parts["scale"])
+        if layer.dtype == FP4:
+            codes = nibbles_low_first(codes)
+        return scale_codes(layer, codes, parts["scale"])
 
 
 def _describe(
@@ -88,7 +86,7 @@ def _describe(
     is_fp4 = (
         codes.dtype == "I8"
         and fits_fp4(codes.shape, scale.shape, sizes=_FP4_BLOCK)
-        and (scale.dtype in _EXPONENTS or context.method == _METHOD)
+        and (scale.dtype in EXPONENTS or context.method == _METHOD)
     )
     return (FP4, (*codes.shape[:-1], codes.shape[-1] * 2), {}) if is_fp4 else None
 

@@ -10,11 +10,12 @@ from typing import Final
 
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module, parts_of_module
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     recognised_by,
-    view_of,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.formats import IntFormat
@@ -25,7 +26,7 @@ from altgrad_inspect.refs import LayerRef
 
 _METHOD: Final = "bitsandbytes"
 _MAXIMA: Final = "SCB"
-_FORMAT: Final = "weight_format"
+_OTHERS: Final = {"maxima": _MAXIMA, "format": "weight_format"}
 _INT8: Final = IntFormat(name="int8", bits=8, low=-128, high=127, source="every code of a byte")
 _RECIPROCAL: Final = 7.874015718698502e-3  # 1 / 127 as the source writes it
 
@@ -38,16 +39,11 @@ class BnbInt8Scheme:
     def find(self, tensors: Mapping[str, LayerRef], context: SchemeContext) -> Iterable[Claim]:
         """Find ``P.weight`` in I8 beside ``P.SCB``."""
         by = recognised_by(context, _METHOD)
-        for name, maxima in tensors.items():
-            path, _, last = name.rpartition(".")
-            prefix = f"{path}." if path else ""
-            codes = tensors.get(f"{prefix}weight")
-            if last != _MAXIMA or codes is None or codes.dtype != "I8" or len(codes.shape) != 2:
+        for name in called(tensors, _MAXIMA):
+            codes = tensors.get(in_module(name, WEIGHT))
+            if codes is None or codes.dtype != "I8" or len(codes.shape) != 2:
                 continue
-            parts = {"codes": codes, "maxima": maxima}
-            layout = tensors.get(f"{prefix}{_FORMAT}")
-            if layout is not None:
-                parts["format"] = layout
+            parts = {"codes": codes, **parts_of_module(tensors, name, _OTHERS)}
             yield Claim(
                 layer=build_layer(
                     codes.name,

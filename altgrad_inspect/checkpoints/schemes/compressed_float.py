@@ -4,79 +4,46 @@ P.weight         F8_E4M3 [N, K]
 P.weight_scale   [1], [N, 1], [N, groups], or blocks; bytes are exponents, as F8_E8M0
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from altgrad_inspect.checkpoints.schemes.beside import (
-    about_attention,
-    about_inputs,
-    beside,
-    path_of,
-)
+from altgrad_inspect.checkpoints.schemes.beside import path_of
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
+from altgrad_inspect.checkpoints.schemes.decoding import decode_codes
 from altgrad_inspect.checkpoints.schemes.parts import (
+    EXPONENTS,
     FLOAT8_FORMATS,
     FLOATS,
-    build_layer,
     recognised_by,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks, scale_codes
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
-from altgrad_inspect.refs import Fact, LayerRef
-
-_SCALE_DTYPES: Final = FLOATS | {"F8_E8M0", "U8"}
+from altgrad_inspect.refs import Fact
 
 
-class CompressedFloatScheme:
-    """FP8 in ``weight`` beside ``weight_scale``."""
-
-    name = "ct-float"
-
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find FP8 codes beside ``weight_scale``."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if codes.dtype not in FLOAT8_FORMATS or scale is None:
-                continue
-            if scale.dtype not in _SCALE_DTYPES:
-                continue
-            num_found += 1
-            yield Claim(
-                layer=build_layer(
-                    codes.name,
-                    {"codes": codes, "scale": scale},
-                    scheme=self.name,
-                    fmt=FLOAT8_FORMATS[codes.dtype],
-                    shape=codes.shape,
-                    recognised_by=recognised_by(context, *METHODS),
-                    facts=_find_facts(codes, scale, context),
-                )
-            )
-            zeros = tensors.get(beside(codes.name, "weight_zero_point"))
-            if zeros is not None:
-                yield LeftOut(tensor=zeros, reason=f"zero point of the FP8 {codes.name}: unused")
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
-
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+def _describe(found: Found) -> Description:
+    return Description(
+        fmt=FLOAT8_FORMATS[found.codes.dtype],
+        shape=found.codes.shape,
+        recognised_by=recognised_by(found.context, *METHODS),
+        facts=_find_facts(found),
+    )
 
 
-def _find_facts(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> dict[str, Fact]:
+def _find_facts(found: Found) -> dict[str, Fact]:
     """Return the block sizes of the configuration, if they fit."""
-    for settings in settings_for(context, path_of(codes.name)):
+    codes, scale = found.codes, found.scale
+    for settings in settings_for(found.context, path_of(codes.name)):
         if settings.kind != "int" and find_blocks(codes.shape, scale.shape, settings.facts):
             return settings.facts
     return {}
+
+
+COMPRESSED_FLOAT: Final = CodesBesideScale(
+    name="ct-float",
+    codes=FLOAT8_FORMATS.keys(),
+    scales=FLOATS | EXPONENTS,
+    unused={"weight_zero_point": "zero point of the FP8 {}: unused"},
+    describe=_describe,
+    decode=decode_codes,
+)
+"""FP8 in ``weight`` beside ``weight_scale``."""

@@ -5,94 +5,49 @@ P.weight_scale        [N, 1], [N, groups], blocks, or [1]
 P.weight_zero_point   I8, like the scales; absent where it is zero
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Final
 
-from torch import Tensor
-
-from altgrad_inspect.checkpoints.schemes.beside import (
-    about_attention,
-    about_inputs,
-    beside,
-    path_of,
-)
+from altgrad_inspect.checkpoints.schemes.affine import decode_integers
+from altgrad_inspect.checkpoints.schemes.beside import path_of
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
-from altgrad_inspect.checkpoints.schemes.parts import (
-    FLOATS,
-    build_layer,
-    name_layer,
-    read_scale,
-    recognised_by,
-)
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    find_blocks,
-    require_blocks,
-    scale_integers,
-)
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.quantize.scales import Scales
-from altgrad_inspect.refs import Fact, LayerRef
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, recognised_by
+from altgrad_inspect.refs import Fact
 
 _WHOLE_BYTE: Final = 8
 _BITS: Final = "bits"
 
 
-class CompressedIntScheme:
-    """Integers in ``weight`` beside ``weight_scale``."""
-
-    name = "ct-int"
-
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find codes in I8 beside a float scale that fits them."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if codes.dtype != "I8" or scale is None or scale.dtype not in FLOATS:
-                continue
-            facts = _find_facts(codes, scale, context)
-            if facts is None:
-                continue
-            num_found += 1
-            zeros = tensors.get(beside(codes.name, "weight_zero_point"))
-            parts = {"codes": codes, "scale": scale}
-            yield Claim(
-                layer=build_layer(
-                    codes.name,
-                    parts if zeros is None else {**parts, "zeros": zeros},
-                    scheme=self.name,
-                    fmt=f"int{facts[_BITS]}",
-                    shape=codes.shape,
-                    recognised_by=recognised_by(context, *METHODS),
-                    facts=facts,
-                )
-            )
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
-
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return fl32((code - zero point) * scale)."""
-        blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
-        zeros = parts.get("zeros")
-        if zeros is not None and zeros.shape != parts["scale"].shape:
-            msg = (
-                f"{name_layer(layer)} has zero points of shape {list(zeros.shape)}, expected "
-                f"{list(parts['scale'].shape)} as its scales (save the checkpoint again)"
-            )
-            raise CheckpointError(msg)
-        spread = None if zeros is None else blocks.spread(zeros)
-        return scale_integers(layer, int(str(layer.facts[_BITS])), parts["codes"], spread, scales)
+def _describe(found: Found) -> Description | None:
+    facts = _find_facts(found)
+    if facts is None:
+        return None
+    return Description(
+        fmt=f"int{facts[_BITS]}",
+        shape=found.codes.shape,
+        recognised_by=recognised_by(found.context, *METHODS),
+        facts=facts,
+    )
 
 
-def _find_facts(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> dict[str, Fact] | None:
+def _find_facts(found: Found) -> dict[str, Fact] | None:
     """Return bits and block sizes, of the configuration as far as they fit; None if none fit."""
-    for settings in settings_for(context, path_of(codes.name)):
+    codes, scale = found.codes, found.scale
+    for settings in settings_for(found.context, path_of(codes.name)):
         if settings.kind != "float" and settings.bits and settings.bits <= _WHOLE_BYTE:
             facts: dict[str, Fact] = {_BITS: settings.bits, **settings.facts}
             if find_blocks(codes.shape, scale.shape, facts):
                 return facts
     return {_BITS: _WHOLE_BYTE} if find_blocks(codes.shape, scale.shape) else None
+
+
+COMPRESSED_INT: Final = CodesBesideScale(
+    name="ct-int",
+    codes={"I8"},
+    scales=FLOATS,
+    others={"zeros": "weight_zero_point"},
+    describe=_describe,
+    decode=decode_integers,
+)
+"""Integers in ``weight`` beside ``weight_scale``."""

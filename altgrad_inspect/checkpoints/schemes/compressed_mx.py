@@ -5,73 +5,53 @@ P.weight_packed   U8 [N, K / 2], the first code in bits 0 to 3; or for FP6 [N, 3
 P.weight_scale    U8 or F8_E8M0 [N, K / 32]: 2**(byte - 127)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import (
-    about_attention,
-    about_inputs,
-    beside,
-    is_packed,
-)
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
+from altgrad_inspect.checkpoints.schemes.decoding import scale_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4, scale_fp4
-from altgrad_inspect.checkpoints.schemes.parts import build_layer, recognised_by
-from altgrad_inspect.checkpoints.schemes.scale_grid import scale_codes
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
+from altgrad_inspect.checkpoints.schemes.parts import EXPONENTS, recognised_by
+from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.checkpoints.schemes.unpack import sextets_in_bytes
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.refs import LayerRef
 
 _BLOCK: Final = 32
-_EXPONENTS: Final = frozenset({"U8", "F8_E8M0"})
 _FORMATS: Final = {16: FP4, 24: "float6_e2m3fn"}
 """Bytes that a block of 32 codes takes, and what format they then are."""
 
 
-class CompressedMxScheme:
-    """FP4 or FP6 in ``weight_packed`` beside exponents."""
+def _describe(found: Found) -> Description | None:
+    """32 codes share an exponent."""
+    codes, scale = found.codes.shape, found.scale.shape
+    if len(codes) < 2 or codes[:-1] != scale[:-1] or not scale[-1]:
+        return None
+    block_bytes, rest = divmod(codes[-1], scale[-1])
+    if rest or block_bytes not in _FORMATS:
+        return None
+    return Description(
+        fmt=_FORMATS[block_bytes],
+        shape=(*codes[:-1], scale[-1] * _BLOCK),
+        recognised_by=recognised_by(found.context, *METHODS),
+    )
 
-    name = "ct-mx"
 
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find packed codes of which 32 share an exponent."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if not is_packed(codes.name) or codes.dtype != "U8":
-                continue
-            if scale is None or scale.dtype not in _EXPONENTS:
-                continue
-            if len(codes.shape) < 2 or codes.shape[:-1] != scale.shape[:-1] or not scale.shape[-1]:
-                continue
-            block_bytes, rest = divmod(codes.shape[-1], scale.shape[-1])
-            if rest or block_bytes not in _FORMATS:
-                continue
-            num_found += 1
-            yield Claim(
-                layer=build_layer(
-                    beside(codes.name, "weight"),
-                    {"codes": codes, "scale": scale},
-                    scheme=self.name,
-                    fmt=_FORMATS[block_bytes],
-                    shape=(*codes.shape[:-1], scale.shape[-1] * _BLOCK),
-                    recognised_by=recognised_by(context, *METHODS),
-                )
-            )
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
+def _decode(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
+    """Return the value of the code times a power of two, which is exact."""
+    if layer.dtype == FP4:
+        return scale_fp4(layer, parts)
+    return scale_codes(layer, sextets_in_bytes(parts["codes"]), parts["scale"])
 
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return the value of the code times a power of two, which is exact."""
-        if layer.dtype == FP4:
-            return scale_fp4(layer, parts)
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(sextets_in_bytes(parts["codes"]), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+
+COMPRESSED_MX: Final = CodesBesideScale(
+    name="ct-mx",
+    codes={"U8"},
+    scales=EXPONENTS,
+    is_packed=True,
+    describe=_describe,
+    decode=_decode,
+)
+"""FP4 or FP6 in ``weight_packed`` beside exponents."""

@@ -10,100 +10,58 @@ From version 0.18 on codes follow each other without a gap; before, 32 // b of t
 word. That differs for 3, 5, 6 and 7 bits, and shows in the number of words.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.beside import (
-    about_attention,
-    about_inputs,
-    beside,
-    is_packed,
-)
+from altgrad_inspect.checkpoints.schemes.affine import require_zero_a_scale, scale_integers
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
+from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
+from altgrad_inspect.checkpoints.schemes.decoding import require_blocks
 from altgrad_inspect.checkpoints.schemes.packing import Packing, find_packing
-from altgrad_inspect.checkpoints.schemes.parts import (
-    FLOATS,
-    build_layer,
-    name_layer,
-    read_scale,
-    recognised_by,
-)
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    WHOLE_GROUPS,
-    require_blocks,
-    scale_integers,
-)
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, name_layer, recognised_by
+from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
 _PACKINGS: Final = "packings"
-_OPTIONAL: Final = {"zeros": "weight_zero_point", "order": "weight_g_idx", "shape": "weight_shape"}
 
 
-class CompressedPackScheme:
-    """Integers packed into ``weight_packed``."""
+def _describe(found: Found) -> Description | None:
+    packed = find_packing(found.codes, found.scale, found.others, found.context)
+    if packed is None:
+        return None
+    ways = (packed.packing, *packed.rivals)
+    return Description(
+        fmt=f"int{packed.packing.bits}",
+        shape=(*found.codes.shape[:-1], packed.cols),
+        recognised_by=recognised_by(found.context, *METHODS),
+        facts={
+            _PACKINGS: tuple(n for way in ways for n in (way.bits, int(way.is_dense))),
+            WHOLE_GROUPS: "order" not in found.others,
+        },
+    )
 
-    name = "ct-pack"
 
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find ``P.weight_packed`` in I32 beside ``P.weight_scale``."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if not is_packed(codes.name) or codes.dtype != "I32":
-                continue
-            if scale is None or scale.dtype not in FLOATS:
-                continue
-            others = {
-                role: tensors[name]
-                for role, last in _OPTIONAL.items()
-                if (name := beside(codes.name, last)) in tensors
-            }
-            packed = find_packing(codes, scale, others, context)
-            if packed is None:
-                continue
-            num_found += 1
-            ways = (packed.packing, *packed.rivals)
-            yield Claim(
-                layer=build_layer(
-                    beside(codes.name, "weight"),
-                    {"codes": codes, "scale": scale, **others},
-                    scheme=self.name,
-                    fmt=f"int{packed.packing.bits}",
-                    shape=(*codes.shape[:-1], packed.cols),
-                    recognised_by=recognised_by(context, *METHODS),
-                    facts={
-                        _PACKINGS: tuple(n for way in ways for n in (way.bits, int(way.is_dense))),
-                        WHOLE_GROUPS: "order" not in others,
-                    },
-                )
-            )
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
-
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return fl32((code - zero point) * scale)."""
-        _require_shape(layer, parts.get("shape"))
-        packing = _choose_packing(layer, parts["codes"])
-        blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
-        order = parts.get("order")
-        if order is not None and not bool((order == -1).any()):
-            scales = _reorder(layer, order, scales)
-        zeros = parts.get("zeros")
-        if zeros is not None:
-            zeros = blocks.spread(_unpack_zeros(layer, zeros, parts["scale"], packing))
-        codes = packing.unpack(parts["codes"], layer.shape[-1])
-        return scale_integers(layer, packing.bits, codes, zeros, scales)
+def _decode(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
+    """Return fl32((code - zero point) * scale)."""
+    _require_shape(layer, parts.get("shape"))
+    packing = _choose_packing(layer, parts["codes"])
+    blocks = require_blocks(layer, parts["scale"])
+    scales = blocks.read(parts["scale"])
+    order = parts.get("order")
+    if order is not None and not bool((order == -1).any()):
+        scales = _reorder(layer, order, scales)
+    zeros = parts.get("zeros")
+    if zeros is not None:
+        zeros = blocks.spread(_unpack_zeros(layer, zeros, parts["scale"], packing))
+    codes = packing.unpack(parts["codes"], layer.shape[-1])
+    return scale_integers(layer, codes, zeros, scales)
 
 
 def _require_shape(layer: LayerRef, stored: Tensor | None) -> None:
@@ -167,10 +125,17 @@ def _unpack_zeros(layer: LayerRef, zeros: Tensor, scale: Tensor, packing: Packin
     if zeros.dtype == torch.int32 and zeros.dim() >= 2:
         words = zeros.transpose(-1, -2).contiguous()
         zeros = packing.unpack(words, layer.shape[-2]).transpose(-1, -2)
-    if zeros.shape != scale.shape:
-        msg = (
-            f"{name_layer(layer)} has zero points of shape {list(zeros.shape)}, expected "
-            f"{list(scale.shape)} as its scales (save the checkpoint again)"
-        )
-        raise CheckpointError(msg)
+    require_zero_a_scale(layer, zeros, scale)
     return zeros
+
+
+COMPRESSED_PACK: Final = CodesBesideScale(
+    name="ct-pack",
+    codes={"I32"},
+    scales=FLOATS,
+    is_packed=True,
+    others={"zeros": "weight_zero_point", "order": "weight_g_idx", "shape": "weight_shape"},
+    describe=_describe,
+    decode=_decode,
+)
+"""Integers packed into ``weight_packed``."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, WHOLE_GROUPS
+from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS, WHOLE_GROUPS
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.refs import Fact
 

@@ -5,18 +5,19 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.parts import name_layer, read_scale
-from altgrad_inspect.checkpoints.schemes.scale_grid import multiply_out, require_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes, require_blocks
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, name_layer, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
 FP4: Final = "float4_e2m1fn"
 """The format of the codes."""
+
+NV_SCALES: Final = FLOATS | {"F8_E4M3"}
+"""Dtypes of the scales of blocks in NVFP4."""
 
 BLOCK_SIZES: Final = (16, 32)
 """Codes that share a scale: in NVFP4, in MX."""
@@ -50,7 +51,6 @@ def scale_fp4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     Raises:
         CheckpointError: They do not fit together.
     """
-    fmt = element_format(FP4)
     blocks = require_blocks(layer, parts["scale"])
     values = blocks.spread(read_scale(parts["scale"]))
     for role in ("factor", "divisor"):
@@ -64,7 +64,7 @@ def scale_fp4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
                 )
                 raise CheckpointError(msg)
             wide = whole.float().reshape(-1, 1).expand(count, 1)
-            wide = wide.repeat_interleave(blocks.stack[1], dim=0)
+            wide = wide.repeat_interleave(len(values) // count, dim=0)
             values = values * wide if role == "factor" else values / wide
-    ordinals = ordinals_of_codes(nibbles_low_first(parts["codes"]), fmt)
-    return multiply_out(layer, fmt, ordinals, Scales(values=values, view=blocks.view))
+    scales = Scales(values=values, view=blocks.view)
+    return multiply_codes(layer, nibbles_low_first(parts["codes"]), scales)

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
-from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
+from altgrad_inspect.checkpoints.schemes.blocks import divide_evenly, fit_blocks, view_of_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
 from altgrad_inspect.checkpoints.schemes.generic_names import Family, find_families
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
@@ -31,9 +31,6 @@ from altgrad_inspect.checkpoints.schemes.parts import (
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.coded import CodedWeights
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
@@ -102,20 +99,16 @@ class GenericScheme:
         if layer.facts["is_absmax"]:
             values = values / _LARGEST_CODE
         scales = Scales(values=values, view=view)
-        if layer.dtype == "int8":
-            zero = parts.get("zero")
-            coded = code_integers(
-                layer,
-                parts["codes"],
-                scales,
-                bits=8,
-                signed=bool(layer.facts["is_signed"]),
-                zero_points=None if zero is None else _whole(layer, zero).reshape(values.shape),
-            )
-        else:
-            fmt = element_format(layer.dtype)
-            ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
-            coded = CodedWeights(fmt=fmt, ordinals=ordinals.reshape(view.shape), scales=scales)
+        if layer.dtype != "int8":
+            return multiply_codes(layer, parts["codes"], scales)
+        zero = parts.get("zero")
+        coded = code_integers(
+            layer,
+            parts["codes"],
+            scales,
+            signed=bool(layer.facts["is_signed"]),
+            zero_points=None if zero is None else _whole(layer, zero).reshape(values.shape),
+        )
         return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
 
 
@@ -164,9 +157,7 @@ def _find_block(family: Family, *, is_by_rows: bool | None) -> tuple[int, ...] |
     if prod(scale) == 1:
         block = shape
     elif len(scale) == len(shape):
-        is_divided = all(size % part == 0 for size, part in zip(shape, scale, strict=True))
-        if is_divided and scale != shape:
-            block = tuple(size // part for size, part in zip(shape, scale, strict=True))
+        block = divide_evenly(shape, scale) if scale != shape else None
     else:
         first, last = _sides(family)
         if first and (not last or is_by_rows is True):

@@ -17,15 +17,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module, parts_of_module
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks, view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
     int_fact,
     name_layer,
     recognised_by,
-    view_of,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import find_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_planes, fields_in_stream
 from altgrad_inspect.checkpoints.schemes.zero_points import code_with_zero_points, unsigned_format
@@ -65,16 +65,8 @@ class GptqScheme:
         """Find ``P.qweight`` whose columns are those of ``P.scales``; the layer is ``P.weight``."""
         is_named = context.method in _METHODS
         layout = _read_layout(context)
-        for name in tensors:
-            path, _, last = name.rpartition(".")
-            if last != _ROLES["codes"]:
-                continue
-            prefix = f"{path}." if path else ""
-            parts = {
-                role: tensors[f"{prefix}{one}"]
-                for role, one in _ROLES.items()
-                if f"{prefix}{one}" in tensors
-            }
+        for name in called(tensors, _ROLES["codes"]):
+            parts = parts_of_module(tensors, name, _ROLES)
             fits = _has_gptq_shapes(parts)
             if not fits and not is_named:
                 continue
@@ -89,7 +81,7 @@ class GptqScheme:
             zeros = _AS_IS if planar else _ZEROS.get(layout or "")
             yield Claim(
                 layer=build_layer(
-                    f"{prefix}weight",
+                    in_module(name, WEIGHT),
                     parts,
                     scheme=self.name,
                     fmt=f"uint{bits}" if bits else "uint",

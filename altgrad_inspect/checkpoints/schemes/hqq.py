@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module, parts_of_module
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
     build_layer,
@@ -75,28 +76,19 @@ class HqqScheme:
     def find(self, tensors: Mapping[str, LayerRef], context: SchemeContext) -> Iterable[Claim]:
         """Find every ``P.W_q``; the layer is ``P.weight``."""
         by = recognised_by(context, _METHOD)
-        for name, codes in tensors.items():
-            path, _, last = name.rpartition(".")
-            prefix = f"{path}." if path else ""
-            if last != _ROLES["codes"]:
-                continue
-            names = {**_ROLES, **{setting: setting for setting in _SETTINGS}}
-            parts = {
-                role: tensors[f"{prefix}{one}"]
-                for role, one in names.items()
-                if f"{prefix}{one}" in tensors
-            }
+        for name in called(tensors, _ROLES["codes"]):
+            parts = parts_of_module(tensors, name, {**_ROLES, **{one: one for one in _SETTINGS}})
             found = _read_facts(_read_settings(parts, context.read_small), parts)
             problem = found if isinstance(found, str) else None
             facts = {} if isinstance(found, str) else found
             shape = facts.get("shape")
             yield Claim(
                 layer=build_layer(
-                    f"{prefix}weight",
+                    in_module(name, WEIGHT),
                     parts,
                     scheme=self.name,
                     fmt=str(facts.get("format", "uint")),
-                    shape=shape if isinstance(shape, tuple) else codes.shape,
+                    shape=shape if isinstance(shape, tuple) else parts["codes"].shape,
                     recognised_by=by,
                     facts=facts,
                     problem=problem,

@@ -7,75 +7,46 @@ Fused experts called ``Q`` have ``Q_weight_scale``. The names are those of compr
 so only the configuration, or one scale a row in one dimension, tells.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from altgrad_inspect.checkpoints.schemes.beside import (
-    WEIGHT,
-    about_attention,
-    about_inputs,
-    beside,
-    path_of,
+from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, last_of, path_of
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
+from altgrad_inspect.checkpoints.schemes.blocks import BLOCK_COLS, BLOCK_ROWS
+from altgrad_inspect.checkpoints.schemes.decoding import decode_codes
+from altgrad_inspect.checkpoints.schemes.modelopt_settings import (
+    algorithm_of,
+    has_rows_in_one_dimension,
+    is_modelopt,
 )
-from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
-from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
-from altgrad_inspect.checkpoints.schemes.scale_grid import BLOCK_COLS, BLOCK_ROWS, scale_codes
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.grids import ordinals_of_codes
-from altgrad_inspect.refs import LayerRef
+from altgrad_inspect.checkpoints.schemes.parts import EXPONENTS, FLOAT8_FORMATS, FLOATS
 
 _BLOCK: Final = 128
 """What ModelOpt cuts into, unless the shapes say otherwise."""
 
-_SCALE_DTYPES: Final = FLOATS | {"U8", "F8_E8M0"}
+
+def _describe(found: Found) -> Description | None:
+    if not _is_ours(found):
+        return None
+    return Description(
+        fmt=FLOAT8_FORMATS[found.codes.dtype],
+        shape=found.codes.shape,
+        recognised_by=algorithm_of(found.context, path_of(found.codes.name)),
+        facts={BLOCK_ROWS: _BLOCK, BLOCK_COLS: _BLOCK},
+    )
 
 
-class ModeloptFp8Scheme:
-    """FP8 in ``weight`` beside ``weight_scale``, called ``modelopt`` by the configuration."""
-
-    name = "modelopt-fp8"
-
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find FP8 codes beside a scale that only ModelOpt writes."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if codes.dtype not in FLOAT8_FORMATS or scale is None:
-                continue
-            if scale.dtype not in _SCALE_DTYPES or not _is_ours(codes, scale, context):
-                continue
-            num_found += 1
-            yield Claim(
-                layer=build_layer(
-                    codes.name,
-                    {"codes": codes, "scale": scale},
-                    scheme=self.name,
-                    fmt=FLOAT8_FORMATS[codes.dtype],
-                    shape=codes.shape,
-                    recognised_by=algorithm_of(context, path_of(codes.name)),
-                    facts={BLOCK_ROWS: _BLOCK, BLOCK_COLS: _BLOCK},
-                )
-            )
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
-
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return fl32(value of the code * scale)."""
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt)
-        return scale_codes(layer, fmt, ordinals, parts["scale"])
+def _is_ours(found: Found) -> bool:
+    if found.context.method is not None:
+        return is_modelopt(found.context)
+    is_fused = last_of(found.codes.name) != WEIGHT
+    return has_rows_in_one_dimension(found) or len(found.scale.shape) == 4 or is_fused
 
 
-def _is_ours(codes: LayerRef, scale: LayerRef, context: SchemeContext) -> bool:
-    if context.method is not None:
-        return is_modelopt(context)
-    is_row_of_rows = len(codes.shape) == 2 and scale.shape == codes.shape[:1] != (1,)
-    is_fused = codes.name.rpartition(".")[2] != WEIGHT
-    return is_row_of_rows or len(scale.shape) == 4 or is_fused
+MODELOPT_FP8: Final = CodesBesideScale(
+    name="modelopt-fp8",
+    codes=FLOAT8_FORMATS.keys(),
+    scales=FLOATS | EXPONENTS,
+    describe=_describe,
+    decode=decode_codes,
+)
+"""FP8 in ``weight`` beside ``weight_scale``, called ``modelopt`` by the configuration."""

@@ -4,66 +4,38 @@ P.weight         I8 [N, K]
 P.weight_scale   F32 [N], or one number
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Final
 
-from torch import Tensor
-
-from altgrad_inspect.checkpoints.schemes.beside import (
-    about_attention,
-    about_inputs,
-    beside,
-    path_of,
+from altgrad_inspect.checkpoints.schemes.affine import decode_integers
+from altgrad_inspect.checkpoints.schemes.beside import path_of
+from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
+from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
+from altgrad_inspect.checkpoints.schemes.modelopt_settings import (
+    algorithm_of,
+    has_rows_in_one_dimension,
+    is_modelopt,
 )
-from altgrad_inspect.checkpoints.schemes.modelopt_settings import algorithm_of, is_modelopt
-from altgrad_inspect.checkpoints.schemes.parts import FLOATS, build_layer, read_scale
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
-    find_blocks,
-    require_blocks,
-    scale_integers,
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS
+
+
+def _describe(found: Found) -> Description | None:
+    """The scale has one dimension, or any if so configured."""
+    context, shape = found.context, found.codes.shape
+    is_ours = is_modelopt(context) or (context.method is None and has_rows_in_one_dimension(found))
+    if not is_ours or find_blocks(shape, found.scale.shape) is None:
+        return None
+    return Description(
+        fmt="int8",
+        shape=shape,
+        recognised_by=algorithm_of(context, path_of(found.codes.name)),
+    )
+
+
+MODELOPT_INT8: Final = CodesBesideScale(
+    name="modelopt-int8",
+    codes={"I8"},
+    scales=FLOATS,
+    describe=_describe,
+    decode=decode_integers,
 )
-from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.quantize.scales import Scales
-from altgrad_inspect.refs import LayerRef
-
-_BITS: Final = 8
-
-
-class ModeloptInt8Scheme:
-    """Integers in ``weight`` beside one scale a row, in one dimension."""
-
-    name = "modelopt-int8"
-
-    def find(
-        self, tensors: Mapping[str, LayerRef], context: SchemeContext
-    ) -> Iterable[Claim | LeftOut]:
-        """Find codes in I8 beside a float scale of one dimension, or of any if so configured."""
-        num_found = 0
-        for codes in list(tensors.values()):
-            scale = tensors.get(beside(codes.name, "weight_scale"))
-            if codes.dtype != "I8" or scale is None or scale.dtype not in FLOATS:
-                continue
-            is_row_of_rows = len(codes.shape) == 2 and scale.shape == codes.shape[:1] != (1,)
-            is_ours = is_modelopt(context) or (context.method is None and is_row_of_rows)
-            if not is_ours or find_blocks(codes.shape, scale.shape) is None:
-                continue
-            num_found += 1
-            yield Claim(
-                layer=build_layer(
-                    codes.name,
-                    {"codes": codes, "scale": scale},
-                    scheme=self.name,
-                    fmt=f"int{_BITS}",
-                    shape=codes.shape,
-                    recognised_by=algorithm_of(context, path_of(codes.name)),
-                )
-            )
-            yield from about_inputs(tensors, codes)
-        if num_found:
-            yield from about_attention(tensors)
-
-    def decode(self, layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
-        """Return fl32(code * scale)."""
-        blocks = require_blocks(layer, parts["scale"])
-        scales = Scales(values=blocks.spread(read_scale(parts["scale"])), view=blocks.view)
-        return scale_integers(layer, _BITS, parts["codes"], None, scales)
+"""Integers in ``weight`` beside one scale a row, in one dimension."""

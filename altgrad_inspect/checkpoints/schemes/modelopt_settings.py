@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from altgrad_inspect.checkpoints.schemes.beside_scale import Found
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 
 _METHOD: Final = "modelopt"
@@ -22,3 +23,8 @@ def algorithm_of(context: SchemeContext, path: str) -> str:
     algorithm = settings.get("quant_algo")
     said = f" {algorithm}" if isinstance(algorithm, str) and algorithm.isidentifier() else ""
     return f"{context.source}: modelopt{said}"
+
+
+def has_rows_in_one_dimension(found: Found) -> bool:
+    """Whether there is one scale a row, in one dimension, as only ModelOpt stores them."""
+    return len(found.codes.shape) == 2 and found.scale.shape == found.codes.shape[:1] != (1,)

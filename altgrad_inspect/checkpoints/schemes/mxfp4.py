@@ -12,13 +12,13 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.parts import build_layer, name_layer, read_scale, view_of
+from altgrad_inspect.checkpoints.schemes.blocks import view_of
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
+from altgrad_inspect.checkpoints.schemes.fp4 import FP4
+from altgrad_inspect.checkpoints.schemes.parts import build_layer, name_layer, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.coded import CodedWeights
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
@@ -27,7 +27,6 @@ _CODES: Final = "_blocks"
 _SCALE: Final = "_scales"
 _BLOCK: Final = 32
 _BLOCK_BYTES: Final = _BLOCK // 2
-_FORMAT: Final = "float4_e2m1fn"
 
 
 class Mxfp4Scheme:
@@ -54,7 +53,7 @@ class Mxfp4Scheme:
                     layer,
                     {"codes": codes, "scale": scale},
                     scheme=self.name,
-                    fmt=_FORMAT,
+                    fmt=FP4,
                     shape=(*codes.shape[:-2], codes.shape[-2] * _BLOCK),
                     recognised_by=by,
                 )
@@ -69,11 +68,6 @@ class Mxfp4Scheme:
                 f"{list(blocks.shape[:-1])}, one a block of {_BLOCK} (save the checkpoint again)"
             )
             raise CheckpointError(msg)
-        fmt = element_format(_FORMAT)
         view = view_of(layer.shape, block_rows=1, block_cols=_BLOCK)
-        coded = CodedWeights(
-            fmt=fmt,
-            ordinals=ordinals_of_codes(nibbles_low_first(blocks), fmt).reshape(view.shape),
-            scales=Scales(values=scale.reshape(-1, scale.shape[-1]), view=view),
-        )
-        return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
+        scales = Scales(values=scale.reshape(-1, scale.shape[-1]), view=view)
+        return multiply_codes(layer, nibbles_low_first(blocks), scales)

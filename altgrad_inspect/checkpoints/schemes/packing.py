@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.beside import path_of
+from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS, find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import (
     WeightSettings,
     settings_for,
     version_of,
 )
-from altgrad_inspect.checkpoints.schemes.scale_grid import WHOLE_GROUPS, find_blocks
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.checkpoints.schemes.unpack import fields_in_stream, fields_in_words
 from altgrad_inspect.refs import LayerRef

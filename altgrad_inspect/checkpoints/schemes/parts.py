@@ -1,4 +1,4 @@
-"""Steps that schemes share: layers made of stored tensors, block sizes, scales as numbers."""
+"""Steps that schemes share: layers made of stored tensors, and scales as numbers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +9,6 @@ from torch import Tensor
 from altgrad_inspect.checkpoints.schemes.scheme import SchemeContext
 from altgrad_inspect.display import display_name
 from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.quantize.scales import View
 from altgrad_inspect.refs import Fact, LayerRef
 
 FLOAT8_FORMATS: Final[Mapping[str, str]] = {
@@ -22,6 +21,9 @@ FLOAT8_FORMATS: Final[Mapping[str, str]] = {
 
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 """Safetensors dtypes of plain numbers."""
+
+EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
+"""Safetensors dtypes of scales that are powers of two; `read_scale` knows them."""
 
 PROBLEM: Final = "problem"
 """The fact that says why a layer cannot be decoded, for layers that were found damaged."""
@@ -87,28 +89,6 @@ def int_fact(layer: LayerRef, name: str) -> int:
     return value
 
 
-def stack_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(matrices, rows, columns) of a weight of 1 to 3 dimensions, the last one the input."""
-    match shape:
-        case (cols,):
-            return 1, 1, cols
-        case (rows, cols):
-            return 1, rows, cols
-        case (count, rows, cols):
-            return count, rows, cols
-        case _:
-            msg = f"shape {list(shape)}: expected 1 to 3 dimensions"
-            raise CheckpointError(msg)
-
-
-def view_of(shape: tuple[int, ...], *, block_rows: int, block_cols: int) -> View:
-    """The 2-D view of a weight whose scales cover blocks of so many rows and columns."""
-    count, rows, cols = stack_shape(shape)
-    return View(
-        num_matrices=count, rows=rows, cols=cols, block_rows=block_rows, block_cols=block_cols
-    )
-
-
 def read_scale(scale: Tensor) -> Tensor:
     """Return scales as float32, exactly: any float dtype; bytes are exponents (E8M0)."""
     if scale.dtype in {torch.uint8, torch.float8_e8m0fnu}:
@@ -121,3 +101,11 @@ def read_scale(scale: Tensor) -> Tensor:
 def name_layer(layer: LayerRef) -> str:
     """What a message calls a layer."""
     return f"{display_name(str(layer.file.path))}: layer '{display_name(layer.name, limit=80)}'"
+
+
+def no_fit(layer: LayerRef, stored: Tensor, what: str, expected: str) -> CheckpointError:
+    """Return the error of stored numbers that are more or fewer than the weights need."""
+    return CheckpointError(
+        f"{name_layer(layer)} has {what} of shape {list(stored.shape)}, expected {expected} "
+        f"for weights of {list(layer.shape)} (save the checkpoint again)"
+    )

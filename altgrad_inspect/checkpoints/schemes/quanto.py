@@ -19,19 +19,17 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
+from altgrad_inspect.checkpoints.schemes.beside import in_module, path_of
 from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
     FLOATS,
     build_layer,
-    name_layer,
+    no_fit,
     read_scale,
 )
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.errors import CheckpointError
-from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.coded import CodedWeights
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
@@ -100,7 +98,7 @@ class QuantoScheme:
         if scale.dtype not in FLOATS or shift.dtype not in _SHIFTS or bits is None:
             return None
         stored = (num_rows, *codes.shape[1:])
-        bias = tensors.get(f"{layer.rpartition('.')[0]}.bias")
+        bias = tensors.get(f"{path_of(layer)}.bias")
         shape = _find_shape(stored, bias)
         return Claim(
             layer=build_layer(
@@ -138,14 +136,11 @@ def _decode_bytes(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     view = view_of_blocks(layer.shape, block)
     values = None if view is None else fit_blocks(scale, view)
     if view is None or values is None:
-        raise _no_fit(layer, scale, "scales", "one a row, or one")
+        raise no_fit(layer, scale, "scales", "one a row, or one")
     scales = Scales(values=values, view=view)
-    if layer.dtype == "int8":
-        coded = code_integers(layer, parts["codes"], scales, bits=8)
-    else:
-        fmt = element_format(layer.dtype)
-        ordinals = ordinals_of_codes(parts["codes"].view(torch.uint8), fmt).reshape(view.shape)
-        coded = CodedWeights(fmt=fmt, ordinals=ordinals, scales=scales)
+    if layer.dtype != "int8":
+        return multiply_codes(layer, parts["codes"], scales)
+    coded = code_integers(layer, parts["codes"], scales)
     return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
 
 
@@ -153,19 +148,18 @@ def _decode_packed(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     bits, num_rows = int(str(layer.facts["bits"])), int(str(layer.facts["num_rows"]))
     scale, shift = read_scale(parts["scale"]).reshape(-1, 1), parts["shift"].reshape(-1, 1)
     if not scale.numel() == shift.numel() == num_rows:
-        raise _no_fit(layer, parts["shift"], "shifts", f"one for each of {num_rows} scales")
+        raise no_fit(layer, parts["shift"], "shifts", f"one for each of {num_rows} scales")
     rows = _unpack_rows(parts["codes"], bits)[:num_rows].reshape(num_rows, -1)
     group = rows.shape[1]
     view = view_of_blocks((num_rows, group), (1, group))
     if view is None:
-        raise _no_fit(layer, parts["codes"], "codes", "at least one a row")
+        raise no_fit(layer, parts["codes"], "codes", "at least one a row")
     zero = shift.float()
     is_integer = not shift.dtype.is_floating_point
     coded = code_integers(
         layer,
         rows,
         Scales(values=scale, view=view),
-        bits=bits,
         signed=False,
         zero_points=zero if is_integer else zero / scale,
     )
@@ -180,15 +174,7 @@ def _unpack_rows(stored: Tensor, bits: int) -> Tensor:
 
 
 def _leave_out_inputs(layer: str, tensors: Mapping[str, LayerRef]) -> Iterator[LeftOut]:
-    module = layer.rpartition(".")[0]
     for name in _INPUTS:
-        scale = tensors.get(f"{module}.{name}" if module else name)
+        scale = tensors.get(in_module(layer, name))
         if scale is not None:
             yield LeftOut(tensor=scale, reason="quanto: how activations are quantized")
-
-
-def _no_fit(layer: LayerRef, stored: Tensor, what: str, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"{name_layer(layer)} has {what} of shape {list(stored.shape)}, expected {expected} "
-        f"for weights of {list(layer.shape)} (save the checkpoint again)"
-    )

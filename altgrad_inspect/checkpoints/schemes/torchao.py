@@ -15,6 +15,7 @@ from typing import Final
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.names import normalise_name
+from altgrad_inspect.checkpoints.schemes.blocks import divide_evenly
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
 from altgrad_inspect.checkpoints.schemes.torchao_tensors import CLASSES, OPAQUE, shape_of
@@ -91,7 +92,7 @@ class TorchaoScheme:
     ) -> Iterator[Claim | LeftOut]:
         codes, scale = parts["qdata"], parts.get("scale")
         fmt = {**FLOAT8_FORMATS, "I8": "int8"}.get(codes.dtype)
-        block = None if scale is None else _block_between(codes.shape, scale.shape)
+        block = None if scale is None else divide_evenly(codes.shape, scale.shape)
         if scale is None or scale.dtype not in FLOATS or fmt is None or block is None:
             kept = {role: part for role, part in parts.items() if not _is_float8_codes(part)}
             yield from _leave_out(
@@ -150,16 +151,6 @@ def _parts_of(layer: str, tensors: Mapping[str, LayerRef]) -> dict[str, LayerRef
     path, _, weight = layer.rpartition(".")
     names = {part.removeprefix("_"): f"{path}._{weight}{part}" for part in _PARTS}
     return {role: tensors[name] for role, name in names.items() if name in tensors}
-
-
-def _block_between(shape: tuple[int, ...], scale_shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Sizes of the blocks that one scale each covers; None where they are not whole."""
-    if len(scale_shape) != len(shape) or 0 in scale_shape:
-        return None
-    sizes = zip(shape, scale_shape, strict=True)
-    if any(size % count for size, count in sizes):
-        return None
-    return tuple(size // count for size, count in zip(shape, scale_shape, strict=True))
 
 
 def _is_float8_codes(part: LayerRef) -> bool:

@@ -19,22 +19,18 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
-from altgrad_inspect.checkpoints.schemes.blocks import (
-    fit_blocks,
-    unswizzle_scales,
-    view_of_blocks,
-)
-from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, name_layer, read_scale
+from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
+from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
+from altgrad_inspect.checkpoints.schemes.fp4 import FP4
+from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, name_layer, no_fit, read_scale
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
+from altgrad_inspect.checkpoints.schemes.swizzled_scales import unswizzle_scales
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.coded import CodedWeights
-from altgrad_inspect.quantize.grids import ordinals_of_codes
 from altgrad_inspect.quantize.scales import Scales, View
 from altgrad_inspect.refs import LayerRef
 
-_FLOAT4: Final = "float4_e2m1fn"
 _UNPACKED_ELEMENTS: Final[Mapping[str, str]] = {
     "float8_e4m3fn": "float8_e4m3fn",
     "float8_e5m2": "float8_e5m2",
@@ -117,7 +113,7 @@ def _describe_micro(
 ) -> Form | None:
     size, is_swizzled = data.get("block_size", _BLOCKS[kind]), data.get("is_swizzled_scales")
     is_packed = element == _PACKED_ELEMENT
-    fmt = _FLOAT4 if is_packed else _UNPACKED_ELEMENTS.get(element)
+    fmt = FP4 if is_packed else _UNPACKED_ELEMENTS.get(element)
     if fmt is None or not isinstance(size, int) or size < 1:
         return None
     if codes.dtype not in {"U8", "F4"} and FLOAT8_FORMATS.get(codes.dtype) != fmt:
@@ -168,7 +164,6 @@ def _decode_integers(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLaye
         layer,
         parts["qdata"],
         scales,
-        bits=int(layer.dtype.removeprefix("int")),
         zero_points=None if zero is None else _fit(layer, zero, view, what="zero points"),
     )
     return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
@@ -182,9 +177,7 @@ def _decode_int4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
         for name in ("scale", "zero_point")
     )
     codes = (nibbles_low_first(parts["qdata"]).to(torch.int8) ^ 8) - 8
-    coded = code_integers(
-        layer, codes, Scales(values=scale, view=view), bits=4, zero_points=-zero / scale
-    )
+    coded = code_integers(layer, codes, Scales(values=scale, view=view), zero_points=-zero / scale)
     groups = codes.reshape(*scale.shape, -1)
     values = groups * scale[..., None] + zero[..., None]
     return LoadedLayer(values=values.reshape(layer.shape), coded=coded)
@@ -202,7 +195,7 @@ def _decode_nvfp4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     whole = parts.get("per_tensor_scale")
     if whole is not None:
         if whole.numel() not in {1, view.num_matrices}:
-            raise _no_fit(layer, whole, "per-tensor scales", "one, or one a matrix")
+            raise no_fit(layer, whole, "per-tensor scales", "one, or one a matrix")
         scale = whole.float().reshape(-1, 1, 1) * scale.reshape(
             view.num_matrices, -1, scale.shape[-1]
         )
@@ -214,11 +207,8 @@ def _decode_codes(layer: LayerRef, stored: Tensor, scales: Scales) -> LoadedLaye
     fmt = element_format(layer.dtype)
     codes = nibbles_low_first(stored) if layer.facts["is_packed"] else stored
     if fmt.bits < 8 and codes.numel() and int(codes.max()) >> fmt.bits:
-        raise _no_fit(layer, stored, "codes", f"{fmt.bits} bits each")
-    coded = CodedWeights(
-        fmt=fmt, ordinals=ordinals_of_codes(codes, fmt).reshape(scales.view.shape), scales=scales
-    )
-    return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
+        raise no_fit(layer, stored, "codes", f"{fmt.bits} bits each")
+    return multiply_codes(layer, codes, scales)
 
 
 def _find_view(layer: LayerRef) -> View:
@@ -236,7 +226,7 @@ def _find_view(layer: LayerRef) -> View:
 def _fit(layer: LayerRef, stored: Tensor, view: View, *, what: str = "scales") -> Tensor:
     fitted = fit_blocks(stored, view)
     if fitted is None:
-        raise _no_fit(layer, stored, what, f"one a block of {layer.facts['block']}")
+        raise no_fit(layer, stored, what, f"one a block of {layer.facts['block']}")
     return fitted
 
 
@@ -247,15 +237,8 @@ def _plain_order(layer: LayerRef, scale: Tensor, view: View) -> Tensor:
     cols = -(-view.cols // view.block_cols)
     found = unswizzle_scales(scale, rows=prod(layer.shape[:-1]), cols=cols)
     if found is None:
-        raise _no_fit(layer, scale, "swizzled scales", f"one a block of {layer.facts['block']}")
+        raise no_fit(layer, scale, "swizzled scales", f"one a block of {layer.facts['block']}")
     return _fit(layer, found, view)
-
-
-def _no_fit(layer: LayerRef, stored: Tensor, what: str, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"{name_layer(layer)} has {what} of shape {list(stored.shape)}, expected {expected} "
-        f"for weights of {list(layer.shape)} (save the checkpoint again)"
-    )
 
 
 _TWO: Final = ("qdata", "scale")

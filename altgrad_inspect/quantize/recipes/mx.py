@@ -25,6 +25,7 @@ _ELEMENTS: Final[Mapping[str, str]] = MappingProxyType(
 """Name -> element; MXFP8 without more is E4M3."""
 
 _TORCHAO: Final = "torchao 0.18: prototype/mx_formats/mx_tensor.py:to_mx"
+_LATER_TORCHAO: Final = "torchao after 0.18: prototype/mx_formats/mx_tensor.py"
 _TE: Final = "TransformerEngine: common/util/ptx_arch_spec.cuh:float_to_e8m0; torchao after 0.18"
 _MODELOPT: Final = "ModelOpt 0.47: torch/quantization/qtensor"
 _CT: Final = "compressed-tensors 0.20: quantization/utils/mxfp_utils.py:generate_mx_scales"
@@ -118,10 +119,7 @@ _OF_SOME: Final[Mapping[str, tuple[_Variant, ...]]] = MappingProxyType(
         "mxfp8-e5m2": (_rceil_mul("-te", "57344", _TE, PADS),),
         "mxfp6-e2m3": (_ct("as even, with three mantissa bits"),),
         "mxfp4": (
-            _rceil_mul(
-                *("-rceil-mul", "6"),
-                *("torchao after 0.18: prototype/mx_formats/mx_tensor.py", REFUSES),
-            ),
+            _rceil_mul("-rceil-mul", "6", _LATER_TORCHAO, REFUSES),
             _Variant(
                 suffix="-modelopt",
                 rule=ScaleRule.MX_MODELOPT,

@@ -6,7 +6,6 @@ from typing import Final
 from altgrad_inspect.formats import ElementFormat
 from altgrad_inspect.quantize.quantizer import Granularity, Quantizer, ScaleRule, Ties
 
-CHANNEL: Final = Granularity(kind="channel", block_rows=1, block_cols=None)
 BLOCK_128: Final = Granularity(kind="block", block_rows=128, block_cols=128)
 
 PADS: Final = "padded with zeros, which leaves amax as it is"

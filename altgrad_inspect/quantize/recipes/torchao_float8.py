@@ -3,8 +3,8 @@
 from typing import Final
 
 from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.quantizer import TENSOR, Granularity, ScaleRule
-from altgrad_inspect.quantize.recipes.recipe import CHANNEL, Recipe, named
+from altgrad_inspect.quantize.quantizer import CHANNEL, TENSOR, Granularity, ScaleRule
+from altgrad_inspect.quantize.recipes.recipe import Recipe, named
 
 _E4M3: Final = element_format("e4m3")
 _SOURCE: Final = "torchao 0.18: float8/float8_utils.py, float8/config.py:from_recipe_name"

@@ -3,8 +3,8 @@
 from typing import Final
 
 from altgrad_inspect.formats import element_format
-from altgrad_inspect.quantize.quantizer import TENSOR, Granularity, ScaleRule
-from altgrad_inspect.quantize.recipes.recipe import BLOCK_128, CHANNEL, PADS, Recipe, named
+from altgrad_inspect.quantize.quantizer import CHANNEL, TENSOR, Granularity, ScaleRule
+from altgrad_inspect.quantize.recipes.recipe import BLOCK_128, PADS, Recipe, named
 
 _E4M3: Final = element_format("e4m3")
 _TORCHAO: Final = "torchao 0.18: quantization/quant_primitives.py:_choose_scale_float8"

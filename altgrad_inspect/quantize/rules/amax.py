@@ -6,7 +6,7 @@ from torch import Tensor
 
 from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.quantize.rules.arithmetic import divide
-from altgrad_inspect.quantize.rules.blocks import find_block_amax, grid_shape
+from altgrad_inspect.quantize.rules.blocks import find_block_amax
 from altgrad_inspect.quantize.scales import Scales, View
 
 SMALLEST_SCALE = 2.0**-126
@@ -18,7 +18,7 @@ UNSCALED_MAX = 2.0**127
 
 def fit_unscaled(weights: Float[Tensor, "rows cols"], quantizer: Quantizer, view: View) -> Scales:
     """The rules ``none`` and ``fixed``: the same scale everywhere, whatever the weights."""
-    values = torch.full(grid_shape(view), quantizer.fixed_scale or 1.0, dtype=torch.float32)
+    values = torch.full(view.num_blocks, quantizer.fixed_scale or 1.0, dtype=torch.float32)
     return Scales(values=values.to(weights.device), view=view)
 
 

@@ -15,18 +15,10 @@ from altgrad_inspect.quantize.scales import View, tile_weights, tiles
 Range = tuple[Float32[Tensor, "block_rows block_cols"], Float32[Tensor, "block_rows block_cols"]]
 
 
-def grid_shape(view: View) -> tuple[int, int]:
-    """Blocks of a view: rows of them, columns of them."""
-    if view.block_rows is None:
-        return 1, 1
-    blocks_per_matrix = -(-view.rows // view.block_rows)
-    return view.num_matrices * blocks_per_matrix, -(-view.cols // view.block_cols)
-
-
 def find_block_amax(weights: Float[Tensor, "rows cols"], view: View) -> Float32[Tensor, "_ _"]:
     """Largest finite magnitude in every block of the 2-D ``view`` of a layer; 0 if none."""
     if weights.numel() == 0:
-        return torch.zeros(grid_shape(view), device=weights.device)
+        return torch.zeros(view.num_blocks, device=weights.device)
     if view.block_rows is None:
         return _find_largest_of_all(weights, view).view(1, 1)
     budget = tile_weights(weights.device)
@@ -76,7 +68,7 @@ def _find_largest(
 def find_block_range(weights: Float[Tensor, "rows cols"], view: View) -> Range:
     """Smallest and largest finite weight in every block; 0 and 0 where there is none."""
     if weights.numel() == 0:
-        nothing = torch.zeros(grid_shape(view), device=weights.device)
+        nothing = torch.zeros(view.num_blocks, device=weights.device)
         return nothing, nothing.clone()
     if view.block_rows is None:
         parts = [_find_range(weights[rows, cols]) for rows, cols in tiles(view, weights.device)]

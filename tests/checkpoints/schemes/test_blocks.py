@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from altgrad_inspect.checkpoints.schemes.blocks import (
-    count_blocks,
     fit_blocks,
-    unswizzle_scales,
     view_of_blocks,
 )
+from altgrad_inspect.checkpoints.schemes.swizzled_scales import unswizzle_scales
 from altgrad_inspect.quantize.scales import Scales
 
 CASES = [
@@ -54,7 +53,7 @@ def test_every_weight_has_the_scale_of_its_block(
     stored = torch.arange(int(expected.max()) + 1, dtype=torch.float32)
     values = fit_blocks(stored, view)
     assert values is not None
-    assert tuple(values.shape) == count_blocks(view)
+    assert tuple(values.shape) == view.num_blocks
     rows, cols = view.shape
     found = Scales(values=values, view=view).tile(slice(0, rows), slice(0, cols))
     assert np.array_equal(found.expand(rows, cols).reshape(shape).numpy(), expected)

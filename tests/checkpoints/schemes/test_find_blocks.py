@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from altgrad_inspect.checkpoints.schemes.scale_grid import (
+from altgrad_inspect.checkpoints.schemes.blocks import (
     BLOCK_COLS,
     BLOCK_ROWS,
     WHOLE_GROUPS,
