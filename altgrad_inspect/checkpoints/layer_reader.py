@@ -56,15 +56,19 @@ class LayerReader:
     """Reads layers one after the other; each worker has its own.
 
     A tensor is valid until the next read into the same slot. Two slots hold one layer at
-    two checkpoints. On a GPU the bytes go through pinned memory on the current stream.
+    two checkpoints. On a GPU the bytes go through pinned memory on the current stream; a
+    layer that it has no room for, be it as stored or as decoded, stays on the CPU.
 
     Args:
         device: Where the tensors are wanted.
         num_slots: How many tensors are held at once, at least 1.
+
+    Attributes:
+        device: As given.
     """
 
     def __init__(self, device: torch.device, *, num_slots: int = 2) -> None:
-        self._device = device
+        self.device = device
         self._slots = tuple(_Slot(device) for _ in range(num_slots))
         self._readers: OrderedDict[Path, LocalReader] = OrderedDict()
 
@@ -85,12 +89,18 @@ class LayerReader:
         buffer = self._slots[slot].borrow(starts[-1])
         for start, part in zip(starts, layer.parts.values(), strict=False):
             self._fill(part, buffer[start : start + part.num_bytes])
-        delivered = self._slots[slot].deliver(buffer)
-        parts = {
-            role: _shaped(part, delivered[start : start + part.num_bytes])
-            for start, (role, part) in zip(starts, layer.parts.items(), strict=False)
-        }
-        return decode_layer(layer, parts)
+
+        def decode(delivered: Tensor) -> LoadedLayer:
+            parts = {
+                role: _shaped(part, delivered[start : start + part.num_bytes])
+                for start, (role, part) in zip(starts, layer.parts.items(), strict=False)
+            }
+            return decode_layer(layer, parts)
+
+        with suppress(torch.OutOfMemoryError):
+            return decode(self._slots[slot].deliver(buffer))
+        self._slots[slot].withdraw()
+        return decode(buffer)
 
     def read(self, layer: LayerRef, slot: int = 0) -> Tensor:
         """Read one stored tensor.
@@ -100,9 +110,9 @@ class LayerReader:
             slot: Which buffer to use, below ``num_slots``.
 
         Returns:
-            The weights as stored, dtype and shape included, on the device. ``F4`` comes as
-            uint8 of half the last dimension, two elements a byte; booleans other than 0
-            and 1 come as True.
+            The weights as stored, dtype and shape included, on the device, or on the CPU if
+            it has no room for them. ``F4`` comes as uint8 of half the last dimension, two
+            elements a byte; booleans other than 0 and 1 come as True.
 
         Raises:
             ChangedError: The file is no longer the one whose header was read.
@@ -111,7 +121,9 @@ class LayerReader:
         _stored_form(layer)
         buffer = self._slots[slot].borrow(layer.num_bytes)
         self._fill(layer, buffer)
-        return _shaped(layer, self._slots[slot].deliver(buffer))
+        with suppress(torch.OutOfMemoryError):
+            buffer = self._slots[slot].deliver(buffer)
+        return _shaped(layer, buffer)
 
     def _fill(self, layer: LayerRef, buffer: Tensor) -> None:
         """Read the bytes of a stored tensor into ``buffer``, put together from its pieces."""
@@ -193,7 +205,11 @@ class _Slot:
         return self._host[:num_bytes]
 
     def deliver(self, buffer: Tensor) -> Tensor:
-        """Return the bytes on the device, uint8 of shape (num_bytes,)."""
+        """Return the bytes on the device, uint8 of shape (num_bytes,).
+
+        Raises:
+            torch.OutOfMemoryError: It has no room for them; nothing is kept there then.
+        """
         if self._device.type == "cpu":
             return buffer
         if self._copy.numel() < buffer.numel():
@@ -205,6 +221,10 @@ class _Slot:
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record(torch.cuda.current_stream(self._device))
         return delivered
+
+    def withdraw(self) -> None:
+        """Free what was delivered; what is on the CPU stays."""
+        self._copy = torch.empty(0, dtype=torch.uint8, device=self._device)
 
 
 def _aligned(part: LayerRef) -> int:

@@ -39,16 +39,11 @@ def build_diff(units: Sequence[LayerUnit], rows: LayerRows) -> list[DiffRow]:
     """
     flips = _group(rows.flips)
     ranks = _group(rows.ranks)
-    found = [
-        row
-        for unit in units
-        for row in _build_layer(
-            unit,
-            flips.get(unit.layer, []),
-            ranks.get(unit.layer, []),
-            is_identical=unit.layer in rows.identical,
-        )
-    ]
+    found: list[DiffRow] = []
+    for unit in units:
+        sources = flips.get(unit.layer, []), ranks.get(unit.layer, [])
+        layer = _build_layer(unit, *sources, is_identical=unit.layer in rows.identical)
+        found += [_with_note(row, *sources) for row in layer]
     return sorted(found, key=_sort_key)
 
 
@@ -163,6 +158,16 @@ def _with_flips(shared: DiffRow, flip: FlipRecord) -> DiffRow:
         status=flip.status,
         reason=flip.reason,
     )
+
+
+def _with_note(row: DiffRow, flips: Sequence[FlipRecord], ranks: Sequence[RankRecord]) -> DiffRow:
+    """Say of a row that is all right where its numbers were computed, if that is worth a note."""
+    if row.status is not Status.OK or row.reason is not None:
+        return row
+    sources: list[FlipRecord | RankRecord] = [*ranks]
+    sources += (flip for flip in flips if row.quantizer in {None, flip.quantizer})
+    notes = [one.reason for one in sources if one.status is Status.OK and one.reason]
+    return replace(row, reason=notes[0]) if notes else row
 
 
 def _with_update(shared: DiffRow, ranks: Sequence[RankRecord]) -> DiffRow:

@@ -135,7 +135,7 @@ class FlipRows:
                     name,
                     counts=counts,
                     status=status,
-                    reason=reason or meter.note,
+                    reason=reason or meter.note or current.note,
                 )
 
     def _add(

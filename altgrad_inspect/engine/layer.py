@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from altgrad_inspect.checkpoints.layer_reader import LayerReader
 from altgrad_inspect.engine.flip_rows import FlipRows
+from altgrad_inspect.engine.placement import ON_CPU, place_together
 from altgrad_inspect.engine.plan import LayerUnit
 from altgrad_inspect.engine.rank_rows import RankRows
 from altgrad_inspect.engine.sighting import Sighting, first_line
@@ -102,6 +103,8 @@ def read_sighting(reader: LayerReader, unit: LayerUnit, index: int, slot: int) -
         try:
             loaded = reader.load(current.ref, slot)
             current.weights, current.coded = loaded.values, loaded.coded
+            if loaded.values.device.type != reader.device.type:
+                current.note = ON_CPU
         except (InspectError, MemoryError, RuntimeError) as error:
             current.problem = first_line(error)
     return current
@@ -160,16 +163,21 @@ class _Rows:
         )
 
     def see(self, first: Sighting | None, previous: Sighting | None, current: Sighting) -> None:
+        now, (before,) = place_together(current, previous)
         if self._flips:
-            self._flips.see(previous, current)
+            self._flips.see(before, now)
         if self._ranks:
-            self._ranks.see(previous, current)
+            self._ranks.see(before, now)
         if self._sweep:
-            self._sweep.see(previous, current)
-        if self._identical and previous is not None:
-            self._identical = current.same_bits_as(previous)
+            self._sweep.see(before, now)
+        if before is None or not (self._identical or self._updates):
+            return
+        is_same = now.same_bits_as(before)
+        self._identical = self._identical and is_same
         for subject, rows in self._updates:
-            rows.see(first if subject == UPDATE_TOTAL else previous, current, previous)
+            is_total = subject == UPDATE_TOTAL
+            now, (earlier,) = place_together(current, first if is_total else previous)
+            rows.see(earlier, now, is_repeated=is_total and is_same)
 
     def build(self) -> LayerRows:
         ranks = list(self._ranks.rows) if self._ranks else []

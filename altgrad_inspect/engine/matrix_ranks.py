@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from altgrad_inspect.engine.placement import ON_CPU
 from altgrad_inspect.engine.sighting import first_line
-from altgrad_inspect.engine.steady_meter import ON_CPU
 from altgrad_inspect.metrics.reuse import (
     carry_ranks,
     find_power_of_two,
@@ -48,19 +48,30 @@ class MatrixRanks:
         self._measured: Spectrum | StableRank | None = None
         self._drift = 0.0
 
-    def see(self, previous: Tensor | None, current: Tensor) -> Outcome:
+    def see(self, previous: Tensor | None, current: Tensor, note: str | None = None) -> Outcome:
         """Return the ranks of ``current``.
 
         Args:
             previous: The matrix at the checkpoint before; None if it cannot be compared.
             current: The matrix.
+            note: Why it is on the CPU, if it should not be.
         """
+        found: Outcome | None
         try:
-            found = None if previous is None else self._reuse(previous, current)
-            return self._measure(current) if found is None else found
+            found = None if previous is None else self._reuse_anywhere(previous, current)
+            if found is None:
+                found = self._measure(current)
+                self.note = self.note or note
         except (MemoryError, RuntimeError) as error:
             self._measured = None
-            return first_line(error)
+            found = first_line(error)
+        return found
+
+    def _reuse_anywhere(self, previous: Tensor, current: Tensor) -> Spectrum | StableRank | None:
+        try:
+            return self._reuse(previous, current)
+        except torch.OutOfMemoryError:  # comparing changes nothing before it is at its end
+            return self._reuse(previous.cpu(), current.cpu())
 
     def _reuse(self, previous: Tensor, current: Tensor) -> Spectrum | StableRank | None:
         """Return ranks that hold without measuring, or None."""

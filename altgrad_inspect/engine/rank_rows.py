@@ -77,10 +77,10 @@ class RankRows:
                 MatrixRanks(self._settings, compiled=self._compiled)
                 for _ in range(plan.num_matrices)
             ]
-            pairs = ((None, matrix) for matrix in matrices(current.weights))
-            return [one.see(*pair) for one, pair in zip(self._matrices, pairs, strict=True)]
-        both = zip(matrices(before), matrices(current.weights), strict=True)
-        return [one.see(*pair) for one, pair in zip(self._matrices, both, strict=True)]
+            new = zip(self._matrices, matrices(current.weights), strict=True)
+            return [one.see(None, matrix, current.note) for one, matrix in new]
+        both = zip(self._matrices, matrices(before), matrices(current.weights), strict=True)
+        return [one.see(earlier, later, current.note) for one, earlier, later in both]
 
     def _row(self, plan: MatrixPlan, step: int, index: int, outcome: Outcome) -> RankRecord:
         spectrum, status, reason = None, Status.OK, None

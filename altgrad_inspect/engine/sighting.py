@@ -1,6 +1,6 @@
 """A layer as seen at one checkpoint: there and read, there and unreadable, or missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class Sighting:
             until the reader's slot is used again, that is for this checkpoint and the next.
         coded: The codes that are stored, where they are.
         problem: Why it could not be read, else None.
+        note: That the weights are on the CPU, because a GPU has no room for them; else None.
+        moved: For ``engine.placement``: the same on the CPU, once it was needed there.
     """
 
     step: int
@@ -29,15 +31,23 @@ class Sighting:
     weights: Tensor | None = None
     coded: CodedWeights | None = None
     problem: str | None = None
+    note: str | None = None
+    moved: "Sighting | None" = field(default=None, repr=False)
 
     def same_bits_as(self, other: "Sighting") -> bool:
-        """Whether both were read and are bit-identical, in the same shape and dtype."""
+        """Whether both were read and are bit-identical, in the same shape and dtype.
+
+        Both must be on one device; where a GPU has no room to compare them, the CPU does.
+        """
         mine, others = self.weights, other.weights
         if mine is None or others is None:
             return False
         if mine.shape != others.shape or mine.dtype != others.dtype:
             return False
-        return torch.equal(*_as_bits(mine, others))
+        try:
+            return torch.equal(*_as_bits(mine, others))
+        except torch.OutOfMemoryError:
+            return torch.equal(*_as_bits(mine.cpu(), others.cpu()))
 
 
 def _as_bits(*layers: Tensor) -> list[Tensor]:

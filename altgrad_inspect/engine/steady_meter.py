@@ -3,20 +3,19 @@
 import torch
 from torch import Tensor
 
+from altgrad_inspect.engine.placement import ON_CPU
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.quantize.coded import CodedWeights
 from altgrad_inspect.quantize.quantizer import Quantizer
 from altgrad_inspect.records import FlipCounts
-
-ON_CPU = "computed on the CPU: out of GPU memory"
-"""Reason of a row that is all right, but was not computed where it was asked for."""
 
 
 class SteadyMeter:
     """Counts as `FlipMeter` does; what a GPU has no room for is counted on the CPU.
 
     Once there was no room for the layer, its later checkpoints are counted on the CPU as
-    well: its codes are there. The counts are the same on both.
+    well: its codes are there. So they are once weights come from there. The counts are the same
+    on both.
 
     Args:
         quantizer: As for `FlipMeter`.
@@ -70,6 +69,7 @@ class SteadyMeter:
             coded: The codes of both, where they are what is stored.
         """
         before, after = coded
+        self._follow(later)
         try:
             return self._meter.advance(
                 self._place(earlier), self._place(later), self._place_codes(after)
@@ -82,6 +82,12 @@ class SteadyMeter:
             return self._meter.advance(
                 self._place(earlier), self._place(later), self._place_codes(after)
             )
+
+    def _follow(self, weights: Tensor) -> None:
+        """Count on the CPU from here on if either the codes or the weights are there alone."""
+        if self.note is None and self._meter.device not in {None, weights.device}:
+            self._meter.move_to_cpu()
+            self.note = ON_CPU
 
     def _place(self, weights: Tensor) -> Tensor:
         return weights.cpu() if self.note else weights

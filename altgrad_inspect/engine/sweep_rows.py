@@ -83,6 +83,7 @@ class SweepRows:
         elif previous.weights is not None and current.weights is not None:
             for one in self._formats:
                 _count(one, previous.weights, current.weights, compiled=self._compiled)
+                one.note = one.note or current.note
 
     def build(self) -> tuple[SweepLayerRow, ...]:
         """Return one row a quantizer; none for a layer that holds no weights."""

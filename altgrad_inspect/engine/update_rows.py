@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from altgrad_inspect.engine.placement import ON_CPU, move_to_cpu
 from altgrad_inspect.engine.sighting import Sighting, first_line
-from altgrad_inspect.engine.steady_meter import ON_CPU
 from altgrad_inspect.metrics.matrices import (
     MatrixPlan,
     matrices,
@@ -46,24 +46,22 @@ class UpdateRows:
         self._compiled = compiled
         self._outcomes: list[tuple[Outcome, str | None]] = []
 
-    def see(self, earlier: Sighting | None, current: Sighting, previous: Sighting | None) -> None:
+    def see(
+        self, earlier: Sighting | None, current: Sighting, *, is_repeated: bool = False
+    ) -> None:
         """Measure ``current`` minus ``earlier``.
 
         Args:
             earlier: What is subtracted; None if there is nothing yet, and then no row.
             current: The checkpoint at hand.
-            previous: The checkpoint before; where it has the same bits its rows hold again.
+            is_repeated: Whether the checkpoint before has the same bits, and ``earlier`` was
+                subtracted from it: then its rows hold again.
         """
         plan = None if current.ref is None else matrix_shapes(current.ref.shape)
         if plan is None or isinstance(plan, str) or earlier is None or _is_weightless(current):
             self._outcomes = []
             return
-        if not (
-            self._outcomes
-            and previous is not None
-            and previous is not earlier
-            and current.same_bits_as(previous)
-        ):
+        if not (self._outcomes and is_repeated):
             self._outcomes = self._measure(plan, earlier, current)
         for index, (outcome, note) in enumerate(self._outcomes):
             row = self._row(plan, (earlier.step, current.step), index, outcome)
@@ -76,6 +74,17 @@ class UpdateRows:
         reason = _find_gap(earlier, current)
         if reason is not None:
             return [(reason, None)] * plan.num_matrices
+        try:
+            try:
+                return self._measure_matrices(plan, earlier, current)
+            except torch.OutOfMemoryError:  # no room for the cells of all matrices
+                return self._measure_matrices(plan, move_to_cpu(earlier), move_to_cpu(current))
+        except (MemoryError, RuntimeError) as error:
+            return [(first_line(error), None)] * plan.num_matrices
+
+    def _measure_matrices(
+        self, plan: MatrixPlan, earlier: Sighting, current: Sighting
+    ) -> list[tuple[Outcome, str | None]]:
         if earlier.weights is None or current.weights is None:
             problem = earlier.problem or current.problem or "not read"
             return [(problem, None)] * plan.num_matrices
@@ -86,7 +95,8 @@ class UpdateRows:
             _cells(current, plan),
             strict=True,
         )
-        return [self._update((before, after), cells) for before, after, *cells in pairs]
+        found = [self._update((before, after), cells) for before, after, *cells in pairs]
+        return [(outcome, note or current.note) for outcome, note in found]
 
     def _update(
         self, weights: tuple[Tensor, Tensor], cells: Sequence[Tensor | None]

@@ -21,7 +21,7 @@ saw last, and those of the one before at the same scales: two bytes a weight for
 up to 8 bits. Everything else is worked on tile by tile, while the tile is in the cache.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Shaped
@@ -54,6 +54,11 @@ class _Encoded:
     codes: Tensor
     may_hold_nan: bool = True
     before: Tensor | None = None
+
+    def cpu(self) -> "_Encoded":
+        """Return the same on the CPU."""
+        before = None if self.before is None else self.before.cpu()
+        return replace(self, scales=self.scales.cpu(), codes=self.codes.cpu(), before=before)
 
 
 class FlipMeter:
@@ -90,6 +95,15 @@ class FlipMeter:
         self._values_known = values_known
         self._grid = describe_grid(quantizer.fmt) if compiled and is_kernel_rule else None
         self._last: _Encoded | None = None
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the codes of the checkpoint seen last are; None if none was seen."""
+        return None if self._last is None else self._last.codes.device
+
+    def move_to_cpu(self) -> None:
+        """Go on with weights that are on the CPU; the counts are what they would have been."""
+        self._last = None if self._last is None else self._last.cpu()
 
     @torch.inference_mode()
     def start(self, weights: Shaped[Tensor, "*shape"], coded: CodedWeights | None = None) -> None:

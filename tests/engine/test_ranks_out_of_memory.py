@@ -9,16 +9,20 @@ import torch
 from safetensors.torch import save_file
 
 import altgrad_inspect as ai
-from altgrad_inspect.engine.steady_meter import ON_CPU
+from altgrad_inspect.engine.placement import ON_CPU
+from altgrad_inspect.metrics.flips import FlipMeter
+from altgrad_inspect.records import FlipCounts
 
 ENGINE = "altgrad_inspect.engine"
 
 
-def write_run(directory: Path) -> None:
+def write_run(directory: Path, *, size: float = 1) -> None:
+    """Three checkpoints, each ``size`` times a random matrix away from the one before."""
     generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(20, 30, generator=generator)
     for step in range(3):
-        weight = torch.randn(20, 30, generator=generator)
         save_file({"layer.weight": weight}, directory / f"step_{step}.safetensors")
+        weight = weight + size * torch.randn(20, 30, generator=generator)
 
 
 def run_out_of_memory(
@@ -80,4 +84,57 @@ def test_a_comparison_of_two_checkpoints_is_whole_wherever_it_was_measured(
     a, b = tmp_path / "step_0.safetensors", tmp_path / "step_1.safetensors"
     expected = ai.diff(a, b, jobs=1).to_arrow("diff").to_pylist()
     run_out_of_memory(monkeypatch, f"{ENGINE}.{place}", (0,))
+    found = ai.diff(a, b, jobs=1).to_arrow("diff").to_pylist()
+    assert found == [row | {"reason": ON_CPU} for row in expected]
+
+
+def test_quantizers_that_had_room_have_no_note(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    a, b = tmp_path / "step_0.safetensors", tmp_path / "step_1.safetensors"
+    advance, seen = FlipMeter.advance, iter(range(10))
+
+    def fail_first(*args: Any) -> FlipCounts:
+        if next(seen) == 0:
+            raise torch.OutOfMemoryError
+        return advance(*args)
+
+    monkeypatch.setattr(FlipMeter, "advance", fail_first)
+    rows = ai.diff(a, b, quant=["e4m3", "int8"], jobs=1).to_arrow("diff").to_pylist()
+    assert {row["quantizer"]: row["reason"] for row in rows} == {
+        "e4m3:tensor:amax": ON_CPU,
+        "int8:tensor:amax": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["find_power_of_two", "measure_drift"])
+def test_what_is_carried_is_compared_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    write_run(tmp_path, size=1e-4)
+    expected = ai.rank(tmp_path, tolerance=0.1, jobs=1).to_arrow().to_pylist()
+    assert [row["method"] for row in expected] == ["exact", "carried", "carried"]
+    run_out_of_memory(monkeypatch, f"{ENGINE}.matrix_ranks.{name}", (0,))
+    assert ai.rank(tmp_path, tolerance=0.1, jobs=1).to_arrow().to_pylist() == expected
+
+
+def test_bits_are_compared_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_run(tmp_path, size=0)
+    a, b = tmp_path / "step_0.safetensors", tmp_path / "step_1.safetensors"
+    run_out_of_memory(monkeypatch, f"{ENGINE}.sighting._as_bits", (0, 2))
+    (row,) = ai.diff(a, b, jobs=1).to_arrow("diff").to_pylist()
+    assert (row["change"], row["status"]) == ("identical", "ok")
+
+
+def test_what_has_no_value_says_why_and_not_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One checkpoint is measured on the CPU, and the other cannot be measured at all."""
+    write_run(tmp_path)
+    a, b = tmp_path / "step_0.safetensors", tmp_path / "step_1.safetensors"
+    save_file({"layer.weight": torch.full((20, 30), torch.nan)}, b)
+    expected = ai.diff(a, b, jobs=1).to_arrow("diff").to_pylist()
+    assert [row["status"] for row in expected] == ["undefined"]
+    run_out_of_memory(monkeypatch, f"{ENGINE}.matrix_ranks.measure_spectrum", (0,))
     assert ai.diff(a, b, jobs=1).to_arrow("diff").to_pylist() == expected

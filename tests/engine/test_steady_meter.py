@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 import altgrad_inspect as ai
-from altgrad_inspect.engine.steady_meter import ON_CPU, SteadyMeter
+from altgrad_inspect.engine.placement import ON_CPU
+from altgrad_inspect.engine.steady_meter import SteadyMeter
 from altgrad_inspect.metrics.flips import FlipMeter
 from altgrad_inspect.quantize.spec import parse_quantizer
 

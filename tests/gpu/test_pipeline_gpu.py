@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import altgrad_inspect as ai
 from altgrad_inspect.engine.lanes import Lanes
-from altgrad_inspect.engine.steady_meter import ON_CPU
+from altgrad_inspect.engine.placement import ON_CPU
 from altgrad_inspect.metrics.singular_values import find_by_gram
 from altgrad_inspect.metrics.solver_place import LEAST_COLUMNS_ON_GPU
 

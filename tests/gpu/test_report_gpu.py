@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import altgrad_inspect as ai
-from altgrad_inspect.engine.steady_meter import ON_CPU
+from altgrad_inspect.engine.placement import ON_CPU
 
 pytestmark = [
     pytest.mark.gpu,
