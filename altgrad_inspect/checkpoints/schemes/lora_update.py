@@ -92,7 +92,7 @@ def _claim(
 ) -> Iterable[Claim | LeftOut]:
     first, second = pair
     is_table = match["table"] is not None
-    obstacle = config.obstacle or _find_misfit(first, second, config.find_rank(module))
+    obstacle = config.obstacle or _find_misfit(pair, config.find_rank(module), is_table=is_table)
     if obstacle:
         for part in pair:
             yield LeftOut(tensor=part, reason=f"its LoRA update is not computed: {obstacle}")
@@ -113,12 +113,14 @@ def _claim(
     )
 
 
-def _find_misfit(first: LayerRef, second: LayerRef, rank: int) -> str | None:
+def _find_misfit(pair: tuple[LayerRef, LayerRef], rank: int, *, is_table: bool) -> str | None:
     """Why two matrices make no update; None if they do."""
+    first, second = pair
     if not {first.dtype, second.dtype} <= FLOATS:
         return f"its matrices are {first.dtype} and {second.dtype}, expected floats"
     dims = len(first.shape)
-    fits = dims == len(second.shape) >= 2 and first.shape[0] == second.shape[1]
+    has_dims = dims == 2 if is_table else dims >= 2
+    fits = has_dims and dims == len(second.shape) and first.shape[0] == second.shape[1]
     if not fits or any(size != 1 for size in second.shape[2:]):
         shapes = f"{list(first.shape)} and {list(second.shape)}"
         return f"A and B of shapes {shapes} do not fit, expected [r, in] and [out, r]"
