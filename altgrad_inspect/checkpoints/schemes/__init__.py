@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.awq import AwqScheme
@@ -67,10 +68,15 @@ _BY_NAME: Final = {scheme.name: scheme for scheme in SCHEMES}
 def decode_layer(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     """Turn the stored tensors of a layer into its weights, as its scheme does.
 
+    A layer without weights has no codes to decode, whatever its scales are.
+
     Raises:
         CheckpointError: They do not fit together, or the layer was found damaged.
     """
     if PROBLEM in layer.facts:
         msg = f"{name_layer(layer)} {layer.facts[PROBLEM]}"
         raise CheckpointError(msg)
+    if layer.num_weights == 0:
+        device = next(iter(parts.values())).device
+        return LoadedLayer(values=torch.empty(layer.shape, device=device))
     return _BY_NAME[layer.scheme].decode(layer, parts)

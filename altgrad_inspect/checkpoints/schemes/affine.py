@@ -62,14 +62,16 @@ def scale_integers(
     Args:
         layer: The layer.
         codes: The codes q in two's complement, of as many elements as the layer.
-        zero_points: One z a block, as ``scales.values``, in the range of the codes; None for
-            zero everywhere.
+        zero_points: One z a block, as ``scales.values``, in the range of the codes, integers or
+            floats; None for zero everywhere.
         scales: Without zero points.
 
     Raises:
-        CheckpointError: A code or a zero point needs more bits.
+        CheckpointError: A code or a zero point needs more bits, or a zero point is between two.
     """
     low, high = _code_range(layer)
+    if zero_points is not None:
+        require_whole(layer, zero_points)
     for what, numbers in (("code", codes), ("zero point", zero_points)):
         least, most = (0, 0) if numbers is None else _range_of(numbers)
         if least < low or most > high:
@@ -78,8 +80,6 @@ def scale_integers(
                 f"expected {low} to {high} in {_bits_of(layer)} bits (check its configuration)"
             )
             raise CheckpointError(msg)
-    if zero_points is None and high == 0:  # no format ends at 0: that of codes minus zero points
-        zero_points = torch.zeros_like(scales.values)
     zeros = None if zero_points is None else zero_points.short()
     coded = _count_codes(layer, codes, scales, zeros, (low, high))
     return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
@@ -117,6 +117,22 @@ def require_zero_a_scale(layer: LayerRef, zeros: Tensor, scale: Tensor) -> None:
         raise CheckpointError(msg)
 
 
+def require_whole(layer: LayerRef, zeros: Tensor) -> None:
+    """Check that zero points, which count codes, are whole numbers.
+
+    Raises:
+        CheckpointError: One is between two codes, or no number.
+    """
+    if not zeros.is_floating_point():
+        return
+    if not bool((zeros.isfinite() & (zeros == zeros.round())).all()):
+        msg = (
+            f"{name_layer(layer)} has zero points between two codes or beyond all, expected whole "
+            "numbers: whether they are codes or weights is not known (leave it out with --exclude)"
+        )
+        raise CheckpointError(msg)
+
+
 def _bits_of(layer: LayerRef) -> int:
     return int(layer.dtype.removeprefix("int"))
 
@@ -143,6 +159,8 @@ def _count_codes(
 ) -> CodedWeights:
     low, high = code_range
     codes, bits = codes.reshape(scales.view.shape), _bits_of(layer)
+    if zero_points is None and high == 0:  # no format ends at 0: that of codes minus zero points
+        zero_points = torch.zeros_like(scales.values, dtype=torch.int16)
     if zero_points is None:
         fmt = IntFormat(name=layer.dtype, bits=bits, low=low, high=high)
         return CodedWeights(fmt=fmt, ordinals=codes.to(ordinal_dtype(fmt)), scales=scales)

@@ -64,15 +64,13 @@ class AwqScheme:
             problem = None
             if version is None or group_size is None:
                 problem = _describe_misfit(parts, context)
-            rows, words = (*codes.shape, 1)[:2]
-            shapes = {"gemm": (words * _PER_WORD, rows), "gemv": (rows, words * _PER_WORD)}
             yield Claim(
                 layer=build_layer(
                     in_module(name, WEIGHT),
                     parts,
                     scheme=self.name,
                     fmt=_FMT.name,
-                    shape=shapes.get(version or "", codes.shape),
+                    shape=_find_shape(codes.shape, version),
                     recognised_by=recognised_by(context, *(_METHODS if is_named else ())),
                     facts={"version": version, "group_size": group_size},
                     problem=problem,
@@ -124,9 +122,20 @@ def _find_version(parts: Mapping[str, LayerRef], context: SchemeContext) -> str 
         codes.shape[1] == zeros.shape[1]
         and codes.shape[1] * _PER_WORD == scales.shape[1]
         and zeros.shape[0] == scales.shape[0] > 0
-        and codes.shape[0] % scales.shape[0] == 0
+        and codes.shape[0] % scales.shape[0] == 0 < codes.shape[0]
     )
     return "gemm" if is_gemm else None
+
+
+def _find_shape(words: tuple[int, ...], version: str | None) -> tuple[int, ...]:
+    """Outputs and inputs; as stored where the layout is not known."""
+    match version, words:
+        case "gemm", (cols, out):
+            return out * _PER_WORD, cols
+        case "gemv", (rows, num_words):
+            return rows, num_words * _PER_WORD
+        case _:
+            return words
 
 
 def _find_group_size(

@@ -67,6 +67,7 @@ class CodesBesideScale:
         is_packed: Whether codes are called ``weight_packed``; None where that does not matter.
         others: Further parts, role to name; those that are missing are none.
         other_dtypes: Dtypes that these must have to be parts; None for any.
+        required_dtypes: By role, dtypes without which a part is a problem of the layer.
         unused: What also stands there and is not used, name to reason.
         has_attention: Whether a checkpoint of this scheme may hold scales of cached keys and
             values.
@@ -81,6 +82,7 @@ class CodesBesideScale:
     is_packed: bool | None = None
     others: Mapping[str, str] = field(default_factory=dict)
     other_dtypes: AbstractSet[str] | None = None
+    required_dtypes: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
     has_attention: bool = True
 
@@ -130,4 +132,5 @@ class CodesBesideScale:
             shape=description.shape,
             recognised_by=description.recognised_by,
             facts=description.facts,
+            dtypes=self.required_dtypes,
         )

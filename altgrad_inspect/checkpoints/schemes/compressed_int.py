@@ -12,7 +12,7 @@ from altgrad_inspect.checkpoints.schemes.beside import path_of
 from altgrad_inspect.checkpoints.schemes.beside_scale import CodesBesideScale, Description, Found
 from altgrad_inspect.checkpoints.schemes.blocks import find_blocks
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS, settings_for
-from altgrad_inspect.checkpoints.schemes.parts import FLOATS, recognised_by
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, INTEGERS, recognised_by
 from altgrad_inspect.refs import Fact
 
 _WHOLE_BYTE: Final = 8
@@ -47,6 +47,7 @@ COMPRESSED_INT: Final = CodesBesideScale(
     codes={"I8"},
     scales=FLOATS,
     others={"zeros": "weight_zero_point"},
+    required_dtypes={"zeros": INTEGERS | FLOATS},
     describe=_describe,
     decode=decode_integers,
 )

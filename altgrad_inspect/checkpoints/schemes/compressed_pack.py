@@ -23,7 +23,7 @@ from altgrad_inspect.checkpoints.schemes.blocks import WHOLE_GROUPS
 from altgrad_inspect.checkpoints.schemes.compressed_settings import METHODS
 from altgrad_inspect.checkpoints.schemes.decoding import require_blocks
 from altgrad_inspect.checkpoints.schemes.packing import Packing, find_packing
-from altgrad_inspect.checkpoints.schemes.parts import FLOATS, name_layer, recognised_by
+from altgrad_inspect.checkpoints.schemes.parts import FLOATS, INTEGERS, name_layer, recognised_by
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.quantize.scales import Scales
@@ -65,7 +65,7 @@ def _decode(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
 
 
 def _require_shape(layer: LayerRef, stored: Tensor | None) -> None:
-    if stored is not None and tuple(stored.tolist()) != layer.shape:
+    if stored is not None and stored.reshape(-1).tolist() != list(layer.shape):
         msg = (
             f"{name_layer(layer)} has the weight_shape {stored.tolist()}, expected "
             f"{list(layer.shape)} as its other tensors say (save the checkpoint again)"
@@ -135,6 +135,7 @@ COMPRESSED_PACK: Final = CodesBesideScale(
     scales=FLOATS,
     is_packed=True,
     others={"zeros": "weight_zero_point", "order": "weight_g_idx", "shape": "weight_shape"},
+    required_dtypes={"zeros": INTEGERS | FLOATS, "order": INTEGERS, "shape": INTEGERS},
     describe=_describe,
     decode=_decode,
 )

@@ -18,13 +18,14 @@ from typing import Final
 
 from torch import Tensor
 
-from altgrad_inspect.checkpoints.schemes.affine import code_integers
+from altgrad_inspect.checkpoints.schemes.affine import code_integers, require_whole
 from altgrad_inspect.checkpoints.schemes.blocks import divide_evenly, fit_blocks, view_of_blocks
 from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
 from altgrad_inspect.checkpoints.schemes.generic_names import Family, find_families
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOAT8_FORMATS,
     FLOATS,
+    INTEGERS,
     build_layer,
     name_layer,
     read_scale,
@@ -34,7 +35,7 @@ from altgrad_inspect.errors import CheckpointError
 from altgrad_inspect.quantize.scales import Scales
 from altgrad_inspect.refs import LayerRef
 
-_ZERO_DTYPES: Final = FLOATS | {"I8", "U8", "I16", "I32", "I64"}
+_ZERO_DTYPES: Final = FLOATS | INTEGERS
 _ABSMAX: Final = "absmax"
 _LARGEST_CODE: Final = 127
 _INPUTS: Final = "generic: how activations are quantized"
@@ -102,12 +103,14 @@ class GenericScheme:
         if layer.dtype != "int8":
             return multiply_codes(layer, parts["codes"], scales)
         zero = parts.get("zero")
+        if zero is not None:
+            require_whole(layer, zero)
         coded = code_integers(
             layer,
             parts["codes"],
             scales,
             signed=bool(layer.facts["is_signed"]),
-            zero_points=None if zero is None else _whole(layer, zero).reshape(values.shape),
+            zero_points=None if zero is None else zero.reshape(values.shape),
         )
         return LoadedLayer(values=coded.decode().reshape(layer.shape), coded=coded)
 
@@ -171,14 +174,3 @@ def _leave_out_unclear(family: Family) -> Iterator[LeftOut]:
     if all(_sides(family)):
         yield LeftOut(tensor=family.codes, reason=_UNCLEAR)
         yield LeftOut(tensor=family.scale, reason=_UNCLEAR)
-
-
-def _whole(layer: LayerRef, zero: Tensor) -> Tensor:
-    """Zero points, which count codes and so are whole numbers."""
-    if zero.dtype.is_floating_point and bool((zero != zero.round()).any()):
-        msg = (
-            f"{name_layer(layer)} has zero points between two codes, expected whole ones: "
-            "whether they are codes or weights is not known (leave it out with --exclude)"
-        )
-        raise CheckpointError(msg)
-    return zero

@@ -21,6 +21,7 @@ from altgrad_inspect.checkpoints.schemes.beside import WEIGHT, called, in_module
 from altgrad_inspect.checkpoints.schemes.blocks import find_blocks, view_of
 from altgrad_inspect.checkpoints.schemes.parts import (
     FLOATS,
+    INTEGERS,
     build_layer,
     int_fact,
     name_layer,
@@ -72,9 +73,7 @@ class GptqScheme:
                 continue
             found = _find_bits(parts, context) if fits else _describe_misfit(parts)
             bits = found if isinstance(found, int) else 0
-            planar = layout == _PLANAR or (
-                bits in _PLANAR_BITS and context.method not in _AUTO_ROUND
-            )
+            planar = _is_planar(bits, context)
             if not is_named and (bits in _PLANAR_BITS or _is_unlikely(parts, bits)):
                 continue
             cols = _count_inputs(parts, bits)
@@ -93,6 +92,7 @@ class GptqScheme:
                         "zeros": zeros,
                         "planar": planar,
                     },
+                    dtypes={"groups": INTEGERS},
                     problem=found if isinstance(found, str) else None,
                 ),
                 notes=() if zeros or not bits else (_UNKNOWN_ZEROS,),
@@ -125,6 +125,12 @@ def _read_layout(context: SchemeContext) -> str | None:
         found = settings.get("checkpoint_format") or settings.get("format") or "gptq"
         return str(found).lower() if str(found).lower() in _ZEROS else "gptq"
     return None
+
+
+def _is_planar(bits: int, context: SchemeContext) -> bool:
+    """Whether codes of so many bits are split into planes, 32 codes to ``bits`` words."""
+    is_only_way = bits in _PLANAR_BITS and context.method not in _AUTO_ROUND
+    return is_only_way or _read_layout(context) == _PLANAR
 
 
 def _read_size(context: SchemeContext, name: str) -> int | None:
@@ -169,6 +175,8 @@ def _find_bits(parts: Mapping[str, LayerRef], context: SchemeContext) -> int | s
     widths = []
     for bits in range(1, 9):
         if not _is_filled(zeros.shape[1], codes.shape[1], bits):
+            continue
+        if _is_planar(bits, context) and (codes.shape[0] % bits or zeros.shape[1] % bits):
             continue
         if "groups" in parts:
             fits = _is_filled(codes.shape[0], parts["groups"].shape[0], bits)

@@ -160,7 +160,8 @@ def _read_facts(settings: Settings, parts: Mapping[str, LayerRef]) -> dict[str, 
     ):
         return (
             f"has settings that do not fit: nbits {nbits:g}, axis {axis:g}, group_size "
-            f"{group_size}, shape {list(shape)}, packing '{packing[:20]}' {_AGAIN}"
+            f"{group_size}, shape {list(shape)}, packing '{packing[:20]}', expected two "
+            f"sizes, groups that divide them, and a packing with room for the bits {_AGAIN}"
         )
     is_whole = settings.get("channel_wise", (1,))[0] == 0
     rows, cols = shape

@@ -36,6 +36,9 @@ _NOTE: Final = (
 )
 
 
+_CONVOLUTIONS: Final = (torch.conv1d, torch.conv2d, torch.conv3d)
+
+
 class LoraUpdateScheme:
     """Pairs of LoRA matrices, as one update each."""
 
@@ -92,7 +95,7 @@ def _claim(
 ) -> Iterable[Claim | LeftOut]:
     first, second = pair
     is_table = match["table"] is not None
-    obstacle = config.obstacle or _find_misfit(first, second, config.find_rank(module))
+    obstacle = config.obstacle or _find_misfit(pair, config.find_rank(module), is_table=is_table)
     if obstacle:
         for part in pair:
             yield LeftOut(tensor=part, reason=f"its LoRA update is not computed: {obstacle}")
@@ -113,12 +116,14 @@ def _claim(
     )
 
 
-def _find_misfit(first: LayerRef, second: LayerRef, rank: int) -> str | None:
+def _find_misfit(pair: tuple[LayerRef, LayerRef], rank: int, *, is_table: bool) -> str | None:
     """Why two matrices make no update; None if they do."""
+    first, second = pair
     if not {first.dtype, second.dtype} <= FLOATS:
         return f"its matrices are {first.dtype} and {second.dtype}, expected floats"
     dims = len(first.shape)
-    fits = dims == len(second.shape) >= 2 and first.shape[0] == second.shape[1]
+    has_dims = 2 <= dims <= (2 if is_table else 2 + len(_CONVOLUTIONS))
+    fits = has_dims and dims == len(second.shape) and first.shape[0] == second.shape[1]
     if not fits or any(size != 1 for size in second.shape[2:]):
         shapes = f"{list(first.shape)} and {list(second.shape)}"
         return f"A and B of shapes {shapes} do not fit, expected [r, in] and [out, r]"
@@ -136,8 +141,5 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
     a, b = (one.double() if torch.float64 in {a.dtype, b.dtype} else one for one in (a, b))
     if a.dim() == 2 or a.shape[2:] == (1, 1):
         return (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:])
-    convolve = {3: torch.conv1d, 4: torch.conv2d, 5: torch.conv3d}.get(a.dim())
-    if convolve is None:
-        msg = f"a LoRA matrix of {a.dim()} dimensions: expected 2 to 5 (use --adapters stored)"
-        raise CheckpointError(msg)
+    convolve = _CONVOLUTIONS[a.dim() - 3]
     return convolve(a.transpose(0, 1), b).transpose(0, 1)

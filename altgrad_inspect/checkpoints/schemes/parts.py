@@ -1,6 +1,7 @@
 """Steps that schemes share: layers made of stored tensors, and scales as numbers."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import torch
@@ -22,6 +23,9 @@ FLOAT8_FORMATS: Final[Mapping[str, str]] = {
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 """Safetensors dtypes of plain numbers."""
 
+INTEGERS: Final = frozenset({"I8", "U8", "I16", "I32", "I64"})
+"""Safetensors dtypes of integers that torch computes with."""
+
 EXPONENTS: Final = frozenset({"F8_E8M0", "U8"})
 """Safetensors dtypes of scales that are powers of two; `read_scale` knows them."""
 
@@ -38,9 +42,12 @@ def build_layer(
     shape: tuple[int, ...],
     recognised_by: str,
     facts: Mapping[str, Fact] | None = None,
+    dtypes: Mapping[str, AbstractSet[str]] | None = None,
     problem: str | None = None,
 ) -> LayerRef:
     """Return the layer that is made of ``parts``, the first of which holds the codes.
+
+    Codes of no dimension and parts of the wrong dtype are a problem of the layer.
 
     Args:
         name: What the layer is called, e.g. ``P.weight``.
@@ -50,9 +57,11 @@ def build_layer(
         shape: Of the weights.
         recognised_by: What gave the scheme away.
         facts: What decoding must know.
+        dtypes: By role, the dtypes that a part may have; roles that are missing may have any.
         problem: Why it cannot be decoded: what is wrong, what was expected, what to do.
     """
     codes = next(iter(parts.values()))
+    problem = problem or _find_problem(parts, dtypes or {})
     return LayerRef(
         name=name,
         stored_name=codes.stored_name,
@@ -66,6 +75,30 @@ def build_layer(
         facts=dict(facts or {}) if problem is None else {**(facts or {}), PROBLEM: problem},
         recognised_by=recognised_by,
     )
+
+
+def _find_problem(
+    parts: Mapping[str, LayerRef], dtypes: Mapping[str, AbstractSet[str]]
+) -> str | None:
+    """What no scheme can decode, in words; None if nothing is wrong."""
+    codes = next(iter(parts.values()))
+    if not codes.shape:
+        return (
+            f"has one number of no dimension as '{_name_part(codes)}', expected a tensor of codes "
+            "(save the checkpoint again)"
+        )
+    for role, known in dtypes.items():
+        part = parts.get(role)
+        if part is not None and part.dtype not in known:
+            return (
+                f"has '{_name_part(part)}' of dtype {part.dtype}, expected "
+                f"{' or '.join(sorted(known))} (save the checkpoint again)"
+            )
+    return None
+
+
+def _name_part(part: LayerRef) -> str:
+    return display_name(part.name.rpartition(".")[2], limit=80)
 
 
 def recognised_by(context: SchemeContext, *methods: str) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from altgrad_inspect.checkpoints.schemes.affine import code_integers
-from altgrad_inspect.checkpoints.schemes.beside import in_module, path_of
+from altgrad_inspect.checkpoints.schemes.beside import in_module
 from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
 from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
 from altgrad_inspect.checkpoints.schemes.parts import (
@@ -98,7 +98,7 @@ class QuantoScheme:
         if scale.dtype not in FLOATS or shift.dtype not in _SHIFTS or bits is None:
             return None
         stored = (num_rows, *codes.shape[1:])
-        bias = tensors.get(f"{path_of(layer)}.bias")
+        bias = tensors.get(in_module(layer, "bias"))
         shape = _find_shape(stored, bias)
         return Claim(
             layer=build_layer(

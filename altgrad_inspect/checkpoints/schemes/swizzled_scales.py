@@ -14,15 +14,16 @@ def unswizzle_scales(stored: Tensor, *, rows: int, cols: int) -> Tensor | None:
     cuBLAS, "1D block scaling factors layout"; torchao: prototype/mx_formats/utils.py).
 
     Args:
-        stored: Any shape and dtype of one byte.
+        stored: Any shape and dtype; scales in this order have one byte each.
         rows: Of the matrix of scales.
         cols: Of the matrix of scales.
 
     Returns:
-        (rows, cols); None if the number of scales is not that of the padded matrix.
+        (rows, cols); None if the number of bytes is not that of the padded matrix.
     """
     row_tiles, col_tiles = -(-rows // _TILE_ROWS), -(-cols // _TILE_COLS)
-    if stored.numel() != row_tiles * col_tiles * _TILE_ROWS * _TILE_COLS:
+    num_scales = row_tiles * col_tiles * _TILE_ROWS * _TILE_COLS
+    if not stored.nbytes == stored.numel() == num_scales:
         return None
     content = stored.reshape(-1).view(torch.uint8)
     tiles = content.reshape(

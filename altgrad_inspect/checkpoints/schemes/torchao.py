@@ -18,7 +18,12 @@ from altgrad_inspect.checkpoints.names import normalise_name
 from altgrad_inspect.checkpoints.schemes.blocks import divide_evenly
 from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, FLOATS, build_layer
 from altgrad_inspect.checkpoints.schemes.scheme import Claim, LeftOut, LoadedLayer, SchemeContext
-from altgrad_inspect.checkpoints.schemes.torchao_tensors import CLASSES, OPAQUE, shape_of
+from altgrad_inspect.checkpoints.schemes.torchao_tensors import (
+    CLASSES,
+    OPAQUE,
+    PART_DTYPES,
+    shape_of,
+)
 from altgrad_inspect.refs import Fact, LayerRef
 
 _CODES: Final = "_qdata"
@@ -83,6 +88,7 @@ class TorchaoScheme:
                 shape=shape_of(parts["qdata"], form),
                 recognised_by=f"metadata: {kind}",
                 facts=facts,
+                dtypes=PART_DTYPES,
             )
         )
         yield from _leave_out_inputs(parts)
@@ -112,6 +118,7 @@ class TorchaoScheme:
                 shape=codes.shape,
                 recognised_by="names and dtypes",
                 facts={"kind": kind, "block": block, "is_packed": False, "is_swizzled": False},
+                dtypes=PART_DTYPES,
             )
         )
         yield from _leave_out_inputs(parts)

@@ -11,6 +11,7 @@ FP4 and int4 codes lie two to a byte, the first one in the low bits.
 """
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -22,7 +23,15 @@ from altgrad_inspect.checkpoints.schemes.affine import code_integers
 from altgrad_inspect.checkpoints.schemes.blocks import fit_blocks, view_of_blocks
 from altgrad_inspect.checkpoints.schemes.decoding import multiply_codes
 from altgrad_inspect.checkpoints.schemes.fp4 import FP4
-from altgrad_inspect.checkpoints.schemes.parts import FLOAT8_FORMATS, name_layer, no_fit, read_scale
+from altgrad_inspect.checkpoints.schemes.parts import (
+    EXPONENTS,
+    FLOAT8_FORMATS,
+    FLOATS,
+    INTEGERS,
+    name_layer,
+    no_fit,
+    read_scale,
+)
 from altgrad_inspect.checkpoints.schemes.scheme import LoadedLayer
 from altgrad_inspect.checkpoints.schemes.swizzled_scales import unswizzle_scales
 from altgrad_inspect.checkpoints.schemes.unpack import nibbles_low_first
@@ -38,6 +47,13 @@ _UNPACKED_ELEMENTS: Final[Mapping[str, str]] = {
     "fp6_e3m2": "float6_e3m2fn",
 }
 _PACKED_ELEMENT: Final = "float4_e2m1fn_x2"
+PART_DTYPES: Final[Mapping[str, AbstractSet[str]]] = {
+    "scale": FLOATS | EXPONENTS | {"F8_E4M3"},
+    "zero_point": INTEGERS | FLOATS,
+    "per_tensor_scale": FLOATS,
+}
+"""Safetensors dtypes of what stands beside the codes, by role."""
+
 _BLOCKS: Final = {"MXTensor": 32, "NVFP4Tensor": 16}
 
 
@@ -116,7 +132,8 @@ def _describe_micro(
     fmt = FP4 if is_packed else _UNPACKED_ELEMENTS.get(element)
     if fmt is None or not isinstance(size, int) or size < 1:
         return None
-    if codes.dtype not in {"U8", "F4"} and FLOAT8_FORMATS.get(codes.dtype) != fmt:
+    whole_bytes = {"U8", "F4"} if is_packed else {"U8"}
+    if codes.dtype not in whole_bytes and FLOAT8_FORMATS.get(codes.dtype) != fmt:
         return None
     block = (*(1 for _ in codes.shape[:-1]), size)
     return Form(fmt=fmt, is_packed=is_packed, block=block, is_swizzled=is_swizzled is True)
@@ -172,10 +189,7 @@ def _decode_integers(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLaye
 def _decode_int4(layer: LayerRef, parts: Mapping[str, Tensor]) -> LoadedLayer:
     """The kernels add the zero point, in units of the weights (mslk: quantize/shuffle.py)."""
     view = _find_view(layer)
-    scale, zero = (
-        _fit(layer, parts[name].float().transpose(-1, -2).contiguous(), view)
-        for name in ("scale", "zero_point")
-    )
+    scale, zero = (_fit(layer, _turn(layer, parts[name]), view) for name in ("scale", "zero_point"))
     codes = (nibbles_low_first(parts["qdata"]).to(torch.int8) ^ 8) - 8
     coded = code_integers(layer, codes, Scales(values=scale, view=view), zero_points=-zero / scale)
     groups = codes.reshape(*scale.shape, -1)
@@ -228,6 +242,13 @@ def _fit(layer: LayerRef, stored: Tensor, view: View, *, what: str = "scales") -
     if fitted is None:
         raise no_fit(layer, stored, what, f"one a block of {layer.facts['block']}")
     return fitted
+
+
+def _turn(layer: LayerRef, stored: Tensor) -> Tensor:
+    """Numbers of groups that are stored with the outputs last, with the groups last."""
+    if stored.dim() < 2:
+        raise no_fit(layer, stored, "scales or zero points", "[K / group, N]")
+    return stored.float().transpose(-1, -2).contiguous()
 
 
 def _plain_order(layer: LayerRef, scale: Tensor, view: View) -> Tensor:

@@ -301,6 +301,22 @@ def test_columns_in_order(tmp_path: Path, order: Tensor) -> None:
             {"int8_zero.weight_zero_point": torch.ones(ROWS, dtype=torch.int8)},
             r"zero points of shape \[9\]",
         ),
+        (
+            "int8_zero",
+            {"int8_zero.weight_zero_point": torch.ones(ROWS, 1).to(torch.float8_e4m3fn)},
+            "'weight_zero_point' of dtype F8_E4M3",
+        ),
+        (
+            "int8_zero",
+            {"int8_zero.weight_zero_point": torch.full((ROWS, 1), 0.5)},
+            "zero points between two codes",
+        ),
+        (
+            "int8_zero",
+            {"int8_zero.weight_zero_point": torch.full((ROWS, 1), torch.inf)},
+            "or beyond all",
+        ),
+        ("pack4", {"pack4.weight_shape": torch.tensor(9)}, "weight_shape"),
         ("float8", {"float8.weight_scale": torch.ones(7, 1)}, r"scales of shape \[7, 1\]"),
         ("nvfp4", {"nvfp4.weight_global_scale": torch.ones(5)}, "5 scales over its scales"),
     ],

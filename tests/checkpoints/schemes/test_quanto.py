@@ -82,6 +82,14 @@ def test_a_flat_layer_has_flips_and_no_ranks(tmp_path: Path) -> None:
     assert all("1-D" in reason for reason in reasons)
 
 
+def test_a_module_without_a_name_has_its_bias(tmp_path: Path) -> None:
+    module = "qint4.grouped."
+    tensors = load_file(DATA / "state_dict.safetensors")
+    own = {name.removeprefix(module): one for name, one in tensors.items() if module in name}
+    path = store(tmp_path / "step_1", own)
+    assert torch.equal(load(path, "weight").values, WEIGHTS["qint4.grouped.weight"])
+
+
 def pack(code: np.ndarray, bits: int) -> np.ndarray:
     """Rows i, i + R, i + 2R ... of R rows of bytes, from the lowest bits on; rows are padded."""
     per_byte = 8 // bits
