@@ -31,6 +31,7 @@ def _on_terminate(_signal: int, _frame: object) -> NoReturn:
 
 def run_guarded(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     """Run ``app`` on ``args`` (``sys.argv`` if None) and return the exit status."""
+    _open_closed_streams()
     talk = start_talk()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -44,6 +45,13 @@ def run_guarded(app: typer.Typer, args: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return _close_stdout(status)
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without stdout or stderr something to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _run(app: typer.Typer, args: Sequence[str]) -> int:

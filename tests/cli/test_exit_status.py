@@ -225,3 +225,23 @@ def test_samples_that_are_missing_are_an_error_and_not_a_crash(tmp_path: Path) -
     )
     assert done.returncode == 4
     assert "the sample runs are missing" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("formats >&-", 0), ("formats 2>&-", 0), ("rank nowhere >&- 2>&-", 4)]
+)
+def test_closed_streams_are_no_crash(command: str, status: int) -> None:
+    program = f"{' '.join(PROGRAM)} {command}"
+    done = subprocess.run(["/bin/sh", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_the_process_ends_with_all_that_it_printed(run_cli: RunCli) -> None:
+    """It ends without Python's own clean-up, which must have nothing left to write."""
+    done = subprocess.run([*PROGRAM, "formats"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == run_cli("formats").out.splitlines()[-1]
+    failed = subprocess.run(
+        [*PROGRAM, "rank", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 4
+    one_line(failed.stderr)
