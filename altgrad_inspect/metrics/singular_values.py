@@ -32,6 +32,8 @@ from altgrad_inspect.metrics.solver_place import placed_for_solver
 MIN_QR_ROWS: Final = 512
 """Fewer rows are not worth a reduction of their own."""
 
+_SQUARED_ROWS: Final = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingularValues:
@@ -75,8 +77,7 @@ def find_by_gram(
     if eigenvalues is None:
         return None
     trace = float(diagonal.sum())
-    off_diagonal = float(torch.triu(gram, diagonal=1).square_().sum())
-    squares = float(diagonal.square().sum()) + 2 * off_diagonal
+    squares = float(diagonal.square().sum()) + 2 * _sum_squares_above_diagonal(gram)
     solver_error = eigensolver_error(float(eigenvalues[0]), num_columns=num_columns)
     if not _agrees(eigenvalues, trace=trace, squares=squares, error=solver_error):
         return None
@@ -124,6 +125,14 @@ def find_by_svd(matrix: Float[Tensor, "rows cols"], *, exponent: int) -> Singula
 
 def _select(matrix: Tensor, live: Tensor, *, dim: int) -> Tensor:
     return matrix if bool(live.all()) else matrix.index_select(dim, live.nonzero().flatten())
+
+
+def _sum_squares_above_diagonal(gram: Tensor) -> float:
+    """In blocks of rows, so that the squares stay in the cache."""
+    return sum(
+        float(torch.triu(gram[start : start + _SQUARED_ROWS, start:], diagonal=1).square_().sum())
+        for start in range(0, len(gram), _SQUARED_ROWS)
+    )
 
 
 def _agrees(eigenvalues: Tensor, *, trace: float, squares: float, error: float) -> bool:
